@@ -1,0 +1,1 @@
+"""The wire dialects, one file each, both directions."""

@@ -1,0 +1,1 @@
+"""The middle: from an opened request to a finished answer."""

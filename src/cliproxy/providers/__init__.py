@@ -1,0 +1,1 @@
+"""The upstreams, one file each: they describe requests and judge answers."""

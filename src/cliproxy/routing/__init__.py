@@ -1,0 +1,1 @@
+"""Which account serves a request: accounts, catalog, pool."""

@@ -1,0 +1,1 @@
+"""The simulated vendors: strict, scriptable doubles of every upstream."""

@@ -1,0 +1,1 @@
+"""Bytes and their shapes: JSON envelopes, server-sent events, HTTP messages as values."""
