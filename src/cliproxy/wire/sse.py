@@ -1,0 +1,105 @@
+"""Server-sent events: bytes to frames, and frames to bytes.
+
+Source: https://html.spec.whatwg.org/multipage/server-sent-events.html, checked 2026-11-24.
+
+The reader works on bytes and splits lines at CRLF, LF and lone CR only; U+2028 and its kin inside JSON are content.
+It is lenient where upstreams are careless: a missing last blank line still dispatches (`close`), a space after the
+colon is optional, one BOM is skipped, comments and unknown fields are ignored. Lines may be very long, since inline
+images make them so; only `max_frame_bytes` bounds a frame.
+"""
+
+import re
+
+from msgspec import Struct
+
+from cliproxy.canon.errors import BrokenAnswer
+
+MAX_FRAME_BYTES = 256 * 1024 * 1024
+
+# A blank line. The lone CR at the very end of the bytes is left alone until its successor is known.
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?=[^\n]))")
+_LINE_END = re.compile(rb"\r\n|\n|\r")
+_BOM = b"\xef\xbb\xbf"
+
+
+class Frame(Struct, frozen=True, gc=False):
+    """One dispatched event. `name` is b"" when the event had no `event:` line."""
+
+    name: bytes
+    data: bytes
+
+
+class FrameReader:
+    """Cuts a byte stream, fed in any pieces, into frames. Work is linear in the bytes fed."""
+
+    __slots__ = ("_is_first", "_limit", "_pieces", "_size", "_tail")
+
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._limit = max_frame_bytes
+        self._is_first = True
+        self._hold(b"")
+
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes. Raises BrokenAnswer when one frame grows beyond the limit."""
+        if not self._pieces and data.endswith(b"\n\n") and b"\r" not in data:
+            return self._frames(data.split(b"\n\n"))
+        if _BLANK_LINE.search(self._tail + data) is None:
+            return self._wait(data)
+        *blocks, rest = _BLANK_LINE.split(b"".join((*self._pieces, data)))
+        self._hold(rest)
+        return self._frames(blocks)
+
+    def close(self) -> list[Frame]:
+        """What was pending when the stream ended, even without its blank line."""
+        block = self.pending
+        self._hold(b"")
+        return self._frames([block])
+
+    @property
+    def pending(self) -> bytes:
+        """The bytes of the frame that has begun and not ended."""
+        return b"".join(self._pieces)
+
+    def _wait(self, data: bytes) -> list[Frame]:
+        self._pieces.append(data)
+        self._size += len(data)
+        self._tail = (self._tail + data)[-3:]
+        if self._size > self._limit:
+            raise BrokenAnswer(f"The upstream sent one event larger than {self._limit} bytes.")
+        return []
+
+    def _hold(self, rest: bytes) -> None:
+        self._pieces = [rest] if rest else []
+        self._size = len(rest)
+        self._tail = rest[-3:]
+
+    def _frames(self, blocks: list[bytes]) -> list[Frame]:
+        if self._is_first and blocks and blocks[0]:
+            self._is_first = False
+            blocks[0] = blocks[0].removeprefix(_BOM)
+        return [frame for block in blocks if block and (frame := _frame_of(block)) is not None]
+
+
+def _frame_of(block: bytes) -> Frame | None:
+    """The frame in `block`, or None when it dispatches nothing. The common one-line case is taken first."""
+    if block.startswith(b"data:") and b"\n" not in block and b"\r" not in block:
+        data = block[6:] if block[5:6] == b" " else block[5:]
+        return Frame(b"", data) if data else None
+    name = b""
+    lines: list[bytes] = []
+    for line in _LINE_END.split(block):
+        field, _, value = line.partition(b":")
+        if field == b"data":
+            lines.append(value.removeprefix(b" "))
+        elif field == b"event":
+            name = value.removeprefix(b" ")
+    data = b"\n".join(lines)
+    return Frame(name, data) if data else None
+
+
+def data_frame(data: bytes) -> bytes:
+    return b"data: " + data + b"\n\n"
+
+
+def named_frame(name: bytes, data: bytes) -> bytes:
+    return b"event: " + name + b"\ndata: " + data + b"\n\n"
