@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
-from cliproxy.canon.errors import BrokenAnswer, GatewayError, UpstreamRefused
+from cliproxy.canon.errors import BrokenAnswer, UpstreamRefused
 from cliproxy.canon.events import (
     ArgsDelta,
     Event,
@@ -109,7 +109,7 @@ def fold(events: Iterable[Event]) -> Answer:
                 pass
     if finish is None:
         raise BrokenAnswer("The upstream's answer ended before it was complete.")
-    parts = tuple(part for piece in pieces.values() if (part := piece.part()) is not None)
+    parts = tuple(whole for piece in pieces.values() if (whole := piece.part()) is not None)
     return Answer(parts, finish, start.id, start.model, start.created, usage)
 
 
@@ -163,14 +163,3 @@ def _unfold_part(number: int, part: Part, events: list[Event]) -> None:
             return
     events.append(PartEnd(number))
 
-
-def failure_of(error: GatewayError) -> Failed:
-    return Failed(error.problem)
-
-
-def has_calls(answer: Answer) -> bool:
-    return any(isinstance(part, ToolCall) for part in answer.parts)
-
-
-def with_model(answer: Answer, model: str) -> Answer:
-    return structs.replace(answer, model=model)

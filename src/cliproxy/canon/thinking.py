@@ -33,7 +33,10 @@ def nearest_level(level: str, levels: tuple[str, ...]) -> str:
     if not levels or level in levels or level not in LEVELS:
         return level
     wanted = LEVELS.index(level)
-    return min((known for known in levels if known in LEVELS), key=lambda known: (abs(LEVELS.index(known) - wanted), LEVELS.index(known)))
+    return min(
+        (known for known in levels if known in LEVELS),
+        key=lambda known: (abs(LEVELS.index(known) - wanted), LEVELS.index(known)),
+    )
 
 
 def split_suffix(model: str) -> tuple[str, Thinking | None]:

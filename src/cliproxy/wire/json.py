@@ -11,7 +11,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw
 
-from cliproxy.canon.errors import InvalidJson
+from cliproxy.canon.errors import BrokenAnswer, InvalidJson, InvalidRequest
 
 T = TypeVar("T")
 
@@ -50,11 +50,29 @@ def members(data: bytes | Raw) -> dict[str, Raw]:
 
 
 def decode_as(decoder: "msgspec.json.Decoder[T]", data: bytes | Raw) -> T:
-    """Typed decoding with the caller's error: what is wrong and where (`$.messages[0].role`)."""
+    """Typed decoding with the caller's error: what is wrong and where (`messages[0].role`)."""
     try:
         return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        text, _, path = str(error).partition(" - at `$")
+        field = path.rstrip("`").lstrip(".")
+        raise InvalidRequest(f"{text} at `{field}`" if field else text, param=field) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidJson(describe(error)) from error
+
+
+def decode_leniently(decoder: "msgspec.json.Decoder[T]", data: bytes) -> T:
+    """Typed decoding of an upstream's words; lone surrogates are mended. Raises BrokenAnswer."""
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass
+    except RecursionError as error:
+        raise BrokenAnswer("The upstream's answer is nested too deeply.") from error
+    try:
+        return decoder.decode(mended(data))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BrokenAnswer(f"The upstream's answer cannot be read: {describe(error)}.") from error
 
 
 def is_object(data: bytes | str) -> bool:

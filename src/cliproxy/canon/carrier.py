@@ -1,0 +1,45 @@
+"""Foreign signatures travel through a caller in an envelope of ours, and come back as what they were.
+
+A caller's dialect has a field for its own vendor's signatures only. What another vendor signed is sealed into that
+field: `base64(magic | family | kind | checksum | value)`. The envelope identifies itself, so nothing is ever guessed
+from the look of a value, and an envelope never reaches an upstream unopened. The checksum guards against truncation,
+not against forgery: a caller can only deceive the vendor about its own conversation.
+"""
+
+import base64
+import binascii
+import zlib
+from typing import Literal
+
+from cliproxy.canon.parts import Family, Signature
+
+_MAGIC = b"\x0bcliproxy\x01"
+_FAMILIES: tuple[Family, ...] = ("unknown", "anthropic", "openai", "google")
+_KINDS: tuple[Literal["signature", "encrypted", "redacted"], ...] = ("signature", "encrypted", "redacted")
+_HEAD_BYTES = len(_MAGIC) + 2 + 4
+_PREFIX = base64.b64encode(_MAGIC[:9]).decode()
+
+
+def seal(signature: Signature) -> str:
+    """The envelope, standard base64 with padding."""
+    value = signature.value.encode()
+    labels = bytes((_FAMILIES.index(signature.family), _KINDS.index(signature.kind)))
+    return base64.b64encode(_MAGIC + labels + zlib.crc32(labels + value).to_bytes(4, "big") + value).decode()
+
+
+def unseal(text: str) -> Signature | None:
+    """The signature in an envelope of ours; None when `text` is not one."""
+    if not text.startswith(_PREFIX):
+        return None
+    try:
+        data = base64.b64decode(text, validate=True)
+        value = data[_HEAD_BYTES:].decode()
+    except (binascii.Error, ValueError):
+        return None
+    labels, checksum = data[len(_MAGIC) : len(_MAGIC) + 2], data[len(_MAGIC) + 2 : _HEAD_BYTES]
+    if not data.startswith(_MAGIC) or zlib.crc32(labels + data[_HEAD_BYTES:]).to_bytes(4, "big") != checksum:
+        return None
+    family, kind = labels
+    if family >= len(_FAMILIES) or kind >= len(_KINDS):
+        return None
+    return Signature(value, _FAMILIES[family], _KINDS[kind])
