@@ -162,4 +162,3 @@ def _unfold_part(number: int, part: Part, events: list[Event]) -> None:
         case _:
             return
     events.append(PartEnd(number))
-

@@ -13,6 +13,7 @@ from cliproxy.canon.errors import Problem
 from cliproxy.canon.events import Event
 from cliproxy.canon.fit import Fit
 from cliproxy.canon.losses import Loss
+from cliproxy.canon.models import ModelEntry
 from cliproxy.canon.request import Request
 from cliproxy.canon.usage import Usage
 
@@ -84,6 +85,10 @@ class Dialect(Protocol):
     """Content type of a streamed answer."""
     model_paths: tuple[tuple[str, ...], ...]
     """Where answers and stream frames name the model, as keys of nested objects."""
+    keepalive: bytes
+    """Bytes that mean nothing and are safe at any point between frames, even before the first."""
+    is_framed: bool
+    """Streams are event streams; otherwise one JSON array, written piecemeal."""
 
     def read_request(self, body: bytes, *, model: str = "", is_stream: bool | None = None) -> Request:
         """`model` and `is_stream` come from the address where the dialect puts them there.
@@ -124,3 +129,13 @@ class Dialect(Protocol):
     def status_of(self, problem: Problem) -> int:
         """The HTTP status that callers of this dialect expect for `problem`."""
         ...
+
+    def write_count(self, tokens: int) -> bytes:
+        """The body that answers how many input tokens a request has."""
+        ...
+
+    def write_models(self, models: list[ModelEntry]) -> bytes:
+        """The body of a list of models, in the given order."""
+        ...
+
+    def write_model(self, model: ModelEntry) -> bytes: ...

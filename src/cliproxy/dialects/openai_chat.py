@@ -37,6 +37,7 @@ from cliproxy.canon.events import (
 )
 from cliproxy.canon.fit import Fit
 from cliproxy.canon.losses import Loss
+from cliproxy.canon.models import ModelEntry
 from cliproxy.canon.parts import (
     Audio,
     Cache,
@@ -67,7 +68,7 @@ from cliproxy.canon.request import (
 from cliproxy.canon.thinking import LEVELS, level_of
 from cliproxy.canon.usage import Usage
 from cliproxy.dialects.base import Echo, Written
-from cliproxy.wire import json, json_schema, openai_errors
+from cliproxy.wire import json, json_schema, openai_errors, openai_models
 from cliproxy.wire.media import data_url, media_at, media_of, mime_of
 from cliproxy.wire.sse import Frame, FrameReader, data_frame
 
@@ -793,7 +794,7 @@ def _read_usage(usage: _Usage | None) -> Usage | None:
     )
 
 
-def _write_usage(usage: Usage) -> dict[str, object]:
+def write_usage(usage: Usage) -> dict[str, object]:
     prompt: dict[str, object] = {"cached_tokens": usage.cache_read or 0}
     if usage.cache_write is not None:
         prompt["cache_write_tokens"] = usage.cache_write
@@ -888,7 +889,7 @@ def _write_answer(answer: Answer, echo: Echo) -> bytes:
         "choices": [choice],
     }
     if answer.usage is not None:
-        body["usage"] = _write_usage(answer.usage)
+        body["usage"] = write_usage(answer.usage)
     return json.encode(body)
 
 
@@ -1230,7 +1231,7 @@ class ChatWriter:
         if self._echo.request.wants_usage:
             out += b'%b,"choices":[],"usage":%b}\n\n' % (
                 self._prefix,
-                json.encode(_write_usage(self._usage or Usage())),
+                json.encode(write_usage(self._usage or Usage())),
             )
         return out + b"data: [DONE]\n\n"
 
@@ -1316,6 +1317,8 @@ class OpenAIChat:
     name = NAME
     stream_type = b"text/event-stream; charset=utf-8"
     model_paths: tuple[tuple[str, ...], ...] = (("model",),)
+    keepalive = b": keepalive\n\n"
+    is_framed = True
     fit = Fit(NAME, "openai", has_result_media=False, media=frozenset({"image", "audio", "document"}))
 
     def __init__(self, length_field: str = "max_tokens") -> None:
@@ -1356,6 +1359,15 @@ class OpenAIChat:
 
     def status_of(self, problem: Problem) -> int:
         return openai_errors.status_of(problem)
+
+    def write_count(self, tokens: int) -> bytes:
+        return json.encode({"input_tokens": tokens})
+
+    def write_models(self, models: list[ModelEntry]) -> bytes:
+        return openai_models.write_models(models)
+
+    def write_model(self, model: ModelEntry) -> bytes:
+        return openai_models.write_model(model)
 
 
 DIALECT = OpenAIChat()

@@ -9,7 +9,7 @@ import base64
 import socket
 import ssl
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, cast
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from python_socks import ProxyConnectionError, ProxyError, ProxyTimeoutError
@@ -140,8 +140,7 @@ class _Tunnel(asyncio.Protocol):
             raise Unreachable(f"The proxy refused to connect to {origin.host}: {reason}.")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         self._head += data

@@ -52,6 +52,15 @@ _POSITIONS: dict[str, Literal["schema", "schemas", "named"]] = {
     "definitions": "named",
     "defs": "named",
 }
+_VALUES: dict[str, tuple[type, ...]] = {
+    **{key: {"schema": (dict, bool), "schemas": (list,), "named": (dict,)}[kind] for key, kind in _POSITIONS.items()},
+    "items": (dict, bool, list),
+    **dict.fromkeys(("description", "title", "format", "pattern", "$ref"), (str,)),
+    **dict.fromkeys(("enum", "required", "propertyOrdering"), (list,)),
+    **dict.fromkeys(("minimum", "maximum", "multipleOf"), (int, float, Raw)),
+    **dict.fromkeys(("minItems", "maxItems"), (int, str)),
+}
+"""What a keyword's value must be; 64-bit integers come as text from Google."""
 _KEYWORDS = frozenset(_POSITIONS) | {"type", "enum", "const", "description", "title", "format", "default", "$ref"}
 
 # Spellings that hand-written tools use, besides JSON Schema's own in any case.
@@ -182,11 +191,11 @@ def is_strict_ready(schema: str) -> bool:
 
 
 def takes_nothing(schema: str) -> bool:
-    """Whether `schema` is that of a tool without arguments; "" counts as one."""
-    root = _parsed(schema)
-    return root is None or not (
-        root.keys() - {"type", "properties", "required", "$schema", "title"} or root.get("properties")
-    )
+    """Whether `schema` is that of a tool without arguments; so is one that cannot be read."""
+    root = _parsed(schema) or {}
+    is_open = root.get("additionalProperties", False) is not False
+    plain = {"type", "properties", "required", "additionalProperties", "title", "description", "$schema"}
+    return not (root.get("properties") or is_open or root.keys() - plain)
 
 
 def _changed(schema: str, change: Callable[[Node], Node]) -> str:
@@ -244,23 +253,30 @@ def _repaired(node: Node) -> Node:
     """`node` in the shape that the standard gives it.
 
     Seen in the wild: `{"city": {"type": "string"}}` for an object with a city, `required: true` on a property,
-    `properties: null`, booleans for properties.
+    `properties: null`, booleans for properties, texts for lists.
     """
     if _is_bare_map(node):
         node = {"type": "object", "properties": node}
-    properties = node.get("properties")
-    required = node.get("required")
-    if "properties" not in node and not isinstance(required, bool):
-        return node
-    node = {key: value for key, value in node.items() if not (key == "required" and isinstance(value, bool))}
-    if "properties" not in node:
-        return node
-    kept = {name: {} if child is True else child for name, child in _object(properties).items()}
-    node["properties"] = {name: child for name, child in kept.items() if isinstance(child, dict)}
-    flagged = [name for name, child in kept.items() if isinstance(child, dict) and child.get("required") is True]
-    if flagged:
-        node["required"] = [*_unique([*_strings(required), *flagged])]
-    return node
+    out = {key: value for key, value in node.items() if key not in _VALUES or _is_one_of(value, _VALUES[key])}
+    if isinstance(node.get("properties"), dict | None) and "properties" in node:
+        children = {name: {} if child is True else child for name, child in _object(node["properties"]).items()}
+        out["properties"] = {name: child for name, child in children.items() if isinstance(child, dict)}
+        flagged = [
+            name for name, child in children.items() if isinstance(child, dict) and child.get("required") is True
+        ]
+        if flagged:
+            out["required"] = [*_strings(out.get("required")), *flagged]
+    if "required" in out:
+        out["required"] = [*_unique(_strings(out["required"]))]
+    for key in ("allOf", "anyOf", "oneOf", "prefixItems"):
+        if key in out:
+            out[key] = list[Json](_schemas(out[key]))
+    return {key: value for key, value in out.items() if value != [] or key not in _POSITIONS or key == "items"}
+
+
+def _is_one_of(value: Json, kinds: tuple[type, ...]) -> bool:
+    """`isinstance`, but a boolean is no number."""
+    return isinstance(value, kinds) and (not isinstance(value, bool) or bool in kinds)
 
 
 def _is_bare_map(node: Node) -> bool:
@@ -382,7 +398,9 @@ def _united(node: Node) -> Node:
         out["nullable"] = True
     if len(solid) == 1:
         return _merged(out, solid[0])
-    return out | {"anyOf": list[Json](solid)} if solid else out
+    if solid:
+        out["anyOf"] = list[Json](solid)
+    return out
 
 
 def _object_root(root: Node) -> Node:
@@ -436,21 +454,22 @@ def _gemini_node(node: Node) -> Node:
     branches = _schemas(node.get("anyOf"))
     if branches and not all(branches):
         branches = []  # a branch that allows anything makes the whole union say nothing
-    elif not branches and len(kinds) > 1:
-        branches = [_branch(kind, node, allowed) for kind in kinds]
-        node = {key: value for key, value in node.items() if key not in _OF_SOME_TYPE}
+    if len(kinds) > 1:
+        if not branches:
+            branches = [_branch(kind, node, allowed) for kind in kinds]
+            node = {key: value for key, value in node.items() if key not in _OF_SOME_TYPE}
         kinds, allowed = [], []
     kind = kinds[0] if kinds else _inferred(node, has_union=bool(branches))
-    out = _gemini_members(node, kind, hints)
+    out = _described(_gemini_members(node, kind, hints), hints)
     if kind:
         out["type"] = [kind, "null"] if is_nullable else kind
+    if kind == "array" and "items" not in out and "prefixItems" not in out:
+        out["items"] = {}
     if allowed:
         out["enum"] = allowed
     if branches:
         out["anyOf"] = list[Json](_with_null(branches) if is_nullable and not kind else branches)
-    if kind == "array" and "items" not in out and "prefixItems" not in out:
-        out["items"] = {}
-    return _described(out, hints)
+    return out
 
 
 def _gemini_members(node: Node, kind: str, hints: list[str]) -> Node:
@@ -461,24 +480,17 @@ def _gemini_members(node: Node, kind: str, hints: list[str]) -> Node:
         match key, value:
             case ("type", _) if kind:
                 out[key] = kind
-            case ("title" | "description", str()):
+            case ("title" | "description" | "minimum" | "maximum" | "properties" | "additionalProperties", _):
                 out[key] = value
-            case ("minItems" | "maxItems", int()) if not isinstance(value, bool):
+            case ("items", dict()) | ("minItems" | "maxItems", int()) | ("prefixItems", [_, *_]):
                 out[key] = value
-            case ("minimum" | "maximum", int() | float() | Raw()) if not isinstance(value, bool):
-                out[key] = value
-            case ("items" | "properties", dict()) | ("additionalProperties", dict() | bool()):
-                out[key] = value
-            case ("prefixItems", list()) if value:
-                out[key] = list[Json](_schemas(value))
-            case ("required" | "propertyOrdering", list()):
-                if known := [name for name in _unique(_strings(value)) if name in names]:
+            case ("required" | "propertyOrdering", _):
+                if known := [name for name in _strings(value) if name in names]:
                     out[key] = list[Json](known)
-            case ("format", str()):
-                if value in _GEMINI_FORMATS.get(kind, ()):
-                    out[key] = value
-                else:
-                    hints.append(f"format: {value}")
+            case ("format", str()) if value in _GEMINI_FORMATS.get(kind, ()):
+                out[key] = value
+            case ("format", _):
+                hints.append(f"format: {value}")
             case _:
                 pass
     return out
@@ -500,14 +512,15 @@ def _allowed(values: list[Json], declared: list[str]) -> tuple[list[str], list[J
 
     It lists texts and numbers; an empty text is refused.
     """
-    kinds = list(_unique(_kind(value) for value in values if value is not None))
+    listed: list[Json] = [value for value in values if value not in (None, "")]
+    kinds = list(_unique(_kind(value) for value in listed))
     if not kinds:
         return declared, [], []
     if not {"boolean", "object", "array"}.isdisjoint(kinds):
         return declared or kinds, [], [f"one of: {_words(values)}"]
-    allowed: list[Json] = [value for value in values if value not in (None, "")]
     fitting = [kind for kind in declared if any(_fits(other, kind) for other in kinds)]
-    return fitting or (["number"] if set(kinds) == {"integer", "number"} else kinds), allowed, []
+    kinds = fitting or (["number"] if set(kinds) == {"integer", "number"} else kinds)
+    return kinds, [value for value in listed if any(_fits(_kind(value), kind) for kind in kinds)], []
 
 
 def _kind(value: Json) -> str:
@@ -577,11 +590,11 @@ def _tuples_apart(node: Node) -> Node:
     items, patterns = node.get("items"), _schemas(list(_object(node.get("patternProperties")).values()))
     if isinstance(items, list):
         node = {key: value for key, value in node.items() if key != "items"}
-        node |= {"prefixItems": items} if items else {"items": {}}
+        node["prefixItems"] = list[Json](_schemas(items))
     elif isinstance(items, bool):
-        node = node | {"items": {}}
+        node = {key: value for key, value in node.items() if key != "items"}
     if patterns and not isinstance(node.get("additionalProperties"), dict):
-        node = node | {"additionalProperties": patterns[0]}
+        node = {**node, "additionalProperties": patterns[0]}
     return node
 
 
@@ -643,14 +656,19 @@ def _anthropic_output_node(node: Node) -> Node:
         node["anyOf"] = list[Json](split)
         types = []
     if "object" in types:
-        node = node | {"properties": _object(node.get("properties"))}
+        names = _object(node.get("properties"))
+        required = [name for name in _strings(node.get("required")) if name in names]
+        node = {key: value for key, value in node.items() if key != "required"}
+        node["properties"] = names
+        if required:
+            node["required"] = list[Json](required)
     out = {key: value for key, value in node.items() if _is_anthropic_output(key, value)}
     if "object" in types:
         out["additionalProperties"] = False
     hints = [
         f"{key}: {_words(value)}"
         for key, value in node.items()
-        if key not in out and key not in _POSITIONS and not key.startswith(("$", "x-"))
+        if key not in out and not isinstance(value, bool | None) and not key.startswith(("$", "x-"))
     ]
     return _described(out, hints)
 
@@ -663,6 +681,8 @@ def _is_anthropic_output(key: str, value: Json) -> bool:
     match key:
         case "additionalProperties":
             return value is False
+        case "items":
+            return isinstance(value, dict)
         case "minItems":
             return value in (0, 1)
         case "format":

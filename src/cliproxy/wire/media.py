@@ -10,7 +10,12 @@ from urllib.parse import unquote_to_bytes
 
 from cliproxy.canon.parts import Media
 
-_ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "audio/mp3": "audio/mpeg", "audio/x-wav": "audio/wav"}
+_ALIASES = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "audio/mp3": "audio/mpeg",
+    "audio/x-wav": "audio/wav",
+}
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"%PDF-", "application/pdf"),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -27,7 +32,7 @@ def mime_of(text: str) -> str:
 
 def media_at(url: str) -> Media | None:
     """The media behind a URL: by value for data URLs, by reference for others; None when it cannot be used."""
-    if not url[:5].lower() == "data:":
+    if url[:5].lower() != "data:":
         return Media(url=url) if url.strip() else None
     head, comma, body = url[5:].partition(",")
     if not comma:

@@ -117,11 +117,14 @@ def read_error(status: int, body: bytes, dialect: str) -> Problem:
     `status` is the HTTP status, or 0 when the error stood inside a stream; then the problem's status follows from its
     code, and an unknown code is a 502.
     """
+    is_body = status > 0
     body = _inflated(body)
     value = _decoded(body)
     found = _error_in(value)
     if found is None:
-        return Problem(_kind(status, "", "", ""), status or 502, _described(status, body), dialect=dialect)
+        message = _described(status, body) if value is None else value if isinstance(value, str) else ""
+        found = {"message": message}
+        is_body = False
     word, type_, message = _text(found, "code"), _text(found, "type"), _message(found, status)
     if word.isdigit():
         status, word = status or int(word), ""
@@ -136,7 +139,7 @@ def read_error(status: int, body: bytes, dialect: str) -> Problem:
         param=_text(found, "param"),
         retry_after=_retry_after(found, message),
         dialect=dialect,
-        native=body,
+        native=body if is_body else b"",
     )
 
 
@@ -254,7 +257,7 @@ def _text(fields: Mapping[str, object], name: str) -> str:
 
 def _message(fields: Mapping[str, object], status: int) -> str:
     message = _text(fields, "message") or _text(fields, "msg") or _text(fields, "code")
-    return message or f"The upstream answered {status or 'with an error'} and no message."
+    return message or f"The upstream answered {status or 'with an error'} and no reason."
 
 
 def _described(status: int, body: bytes) -> str:

@@ -19,6 +19,7 @@ MAX_FRAME_BYTES = 256 * 1024 * 1024
 # A blank line. The lone CR at the very end of the bytes is left alone until its successor is known.
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?=[^\n]))")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
+_FRAME_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -78,6 +79,36 @@ class FrameReader:
             self._is_first = False
             blocks[0] = blocks[0].removeprefix(_BOM)
         return [frame for block in blocks if block and (frame := _frame_of(block)) is not None]
+
+
+class WholeFrames:
+    """Passes a byte stream on in whole frames: what has begun and not ended waits in `rest`."""
+
+    __slots__ = ("_pieces", "_tail")
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._tail = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """The bytes up to the last blank line, unchanged; b"" while there is none."""
+        if not self._pieces and data.endswith(b"\n\n"):
+            return data
+        probe = self._tail + data
+        end = max(at + len(mark) if (at := probe.rfind(mark)) >= 0 else 0 for mark in _FRAME_ENDS)
+        self._pieces.append(data)
+        if not end:
+            self._tail = probe[-3:]
+            return b""
+        whole = b"".join(self._pieces)
+        cut = len(whole) - (len(probe) - end)
+        self._pieces = [whole[cut:]] if cut < len(whole) else []
+        self._tail = whole[cut:][-3:]
+        return whole[:cut]
+
+    @property
+    def rest(self) -> bytes:
+        return b"".join(self._pieces)
 
 
 def _frame_of(block: bytes) -> Frame | None:

@@ -1,0 +1,130 @@
+"""One caller's request on its way: what came, and what it becomes for each upstream that is tried."""
+
+import msgspec
+from msgspec import Struct, structs
+
+from cliproxy.canon.errors import InvalidJson, MissingParameter
+from cliproxy.canon.estimate import estimate
+from cliproxy.canon.losses import Loss
+from cliproxy.canon.naming import ToolNames
+from cliproxy.canon.passes import fitted
+from cliproxy.canon.request import Request, Thinking
+from cliproxy.dialects.base import Dialect, Echo
+from cliproxy.gateway.snapshot import Snapshot
+from cliproxy.providers.base import Operation, Upstream
+from cliproxy.wire import json
+from cliproxy.wire.http import Headers
+
+
+class Head(Struct):
+    """What routing needs of a body; the rest stays bytes."""
+
+    model: str = ""
+    stream: bool | None = None
+
+
+_decode_head = msgspec.json.Decoder(Head)
+
+
+class Prepared(Struct, frozen=True):
+    """A body for one upstream. `is_native`: the caller's own bytes, but for the model's name where that differs."""
+
+    body: bytes
+    is_native: bool
+    names: ToolNames
+    losses: tuple[Loss, ...] = ()
+
+
+_NO_NAMES = ToolNames({})
+
+
+class Call:
+    """`model` is the name that the caller used; `thinking` is what stood in it as a suffix."""
+
+    __slots__ = (
+        "_prepared",
+        "_request",
+        "body",
+        "dialect",
+        "headers",
+        "is_stream",
+        "model",
+        "model_in_address",
+        "operation",
+        "request_id",
+        "thinking",
+    )
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        body: bytes,
+        headers: Headers,
+        request_id: str,
+        *,
+        model: str = "",
+        is_stream: bool | None = None,
+        operation: Operation = "generate",
+    ) -> None:
+        """`model` and `is_stream` as the address gave them; else the body must tell.
+
+        Raises InvalidJson, InvalidRequest or MissingParameter.
+        """
+        self.dialect = dialect
+        self.body = body
+        self.headers = headers
+        self.request_id = request_id
+        self.operation: Operation = operation
+        self.model_in_address = bool(model)
+        self.thinking: Thinking | None = None
+        head = _read_head(body)
+        self.model = model or head.model
+        self.is_stream = bool(head.stream) if is_stream is None else is_stream
+        if not self.model:
+            raise MissingParameter("`model` is required.", param="model")
+        self._request: Request | None = None
+        self._prepared: dict[tuple[int, str, str], Prepared] = {}
+
+    @property
+    def request(self) -> Request:
+        """The request in canon, read once. Raises CallerFault."""
+        if self._request is None:
+            request = self.dialect.read_request(self.body, model=self.model, is_stream=self.is_stream)
+            if self.thinking is not None:
+                shown = structs.replace(self.thinking, is_shown=request.thinking.is_shown)
+                request = structs.replace(request, thinking=shown)
+            self._request = request
+        return self._request
+
+    def prepare(self, upstream: Upstream, model: str, snapshot: Snapshot) -> Prepared:
+        """The body for `upstream`, which knows the model as `model`. The same upstream always gets the same bytes."""
+        key = (id(upstream.dialect), upstream.fit.reasoning, model)
+        prepared = self._prepared.get(key)
+        if prepared is None:
+            prepared = self._prepared[key] = self._prepare(upstream, model, snapshot)
+        return prepared
+
+    def echo(self, seed: str, now_at: float) -> Echo:
+        request = self.request
+        return Echo(self.model, request, seed, int(now_at), estimate(request))
+
+    def _prepare(self, upstream: Upstream, model: str, snapshot: Snapshot) -> Prepared:
+        if self.dialect.name == upstream.dialect.name and self.thinking is None:
+            if self.model_in_address or model == self.model:
+                return Prepared(self.body, is_native=True, names=_NO_NAMES)
+            return Prepared(json.replaced(self.body, ("model",), json.encode(model)), is_native=True, names=_NO_NAMES)
+        fit = fitted(structs.replace(self.request, model=model), upstream.fit, snapshot.capability(model))
+        written = upstream.dialect.write_request(fit.request)
+        return Prepared(written.body, is_native=False, names=fit.names, losses=fit.losses + written.losses)
+
+
+def _read_head(body: bytes) -> Head:
+    if not body.strip():
+        raise InvalidJson("The body is empty; a JSON object is expected.")
+    head = json.decode_as(_decode_head, body)
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidJson(json.describe(error)) from error
+    return head

@@ -1,0 +1,43 @@
+"""The seam to whoever called: one HTTP exchange, whatever server carries it."""
+
+from typing import Protocol
+
+from cliproxy.wire.http import Headers
+
+
+class Exchange(Protocol):
+    """One request to be answered exactly once, by `reply` or by `start`, `send`..., `finish`.
+
+    When the caller leaves, the task that serves the exchange is cancelled; nothing need be asked for. `path` is
+    decoded; `query` is raw; header names are lower case. `peer` is the socket peer's address, without port.
+    """
+
+    method: str
+    path: str
+    query: bytes
+    headers: Headers
+    peer: str
+    request_id: str
+    is_started: bool
+
+    async def read(self) -> bytes:
+        """The whole body, decompressed. Raises TooLarge, InvalidRequest or SlowRequest."""
+        ...
+
+    async def reply(self, status: int, headers: Headers, body: bytes) -> None:
+        """A whole answer."""
+        ...
+
+    async def start(self, status: int, headers: Headers, data: bytes = b"") -> None:
+        """The head of an answer of unknown length, and its first bytes."""
+        ...
+
+    async def send(self, data: bytes) -> None:
+        """More of the body; returns when the caller can take more."""
+        ...
+
+    def nudge(self, status: int, headers: Headers, data: bytes) -> None:
+        """From a timer: start the answer if that has not happened and write `data`, unless bytes are still waiting."""
+        ...
+
+    async def finish(self) -> None: ...

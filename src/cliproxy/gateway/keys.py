@@ -1,0 +1,92 @@
+"""Who may call: the gateway's own API keys, by every carrier that clients use.
+
+Keys are compared by their digests in constant time; what is looked up is the digest of what the caller sent, so that
+timing tells nothing about the keys.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterator
+from ipaddress import ip_address
+from urllib.parse import parse_qsl
+
+from cliproxy.canon.errors import Forbidden, Unauthenticated
+from cliproxy.config.schema import Config
+from cliproxy.gateway.exchange import Exchange
+from cliproxy.wire.http import Headers, header
+
+_CARRIERS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key"})
+_QUERY_NAMES = frozenset({"key", "auth_token"})
+_FORWARDING = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"})
+_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+class KeyRing:
+    """The keys of one configuration, immutable."""
+
+    def __init__(self, config: Config) -> None:
+        self._digests = {key.digest(): key.digest() for key in config.api_keys}
+        self._is_open = not config.api_keys and config.allow_unauthenticated
+        self._trusts_localhost = config.allow_localhost_unauthenticated or not config.api_keys
+
+    def admit(self, exchange: Exchange) -> bool:
+        """Whether the caller came by a key; False when it may go on without one.
+
+        Raises Unauthenticated or Forbidden.
+        """
+        seen = False
+        for value in _presented(exchange.headers, exchange.query):
+            seen = True
+            if self._knows(value):
+                return True
+        if self._is_open:
+            return False
+        if self._trusts_localhost and (not seen or not self._digests):
+            _admit_keyless(exchange)
+            return False
+        if seen:
+            raise Unauthenticated("The API key is not one of this gateway's `api-keys`.")
+        raise Unauthenticated(
+            "An API key is missing: send it as `Authorization: Bearer KEY`, `x-api-key` or `x-goog-api-key`."
+        )
+
+    def _knows(self, value: bytes) -> bool:
+        digest = hashlib.sha256(value).digest()
+        known = self._digests.get(digest)
+        return known is not None and hmac.compare_digest(known, digest)
+
+
+def _admit_keyless(exchange: Exchange) -> None:
+    """Without a key only programs on this machine, never a web page in its browser nor a proxy's callers."""
+    if not _is_loopback(exchange.peer) or any(name in _FORWARDING for name, _ in exchange.headers):
+        raise Unauthenticated("An API key is needed from other machines and through proxies.")
+    host = header(exchange.headers, b"host").decode("latin-1").lower()
+    origin = header(exchange.headers, b"origin").decode("latin-1").lower()
+    if _name_in(host) not in _LOCAL_HOSTS or (origin and _name_in(origin.partition("://")[2]) not in _LOCAL_HOSTS):
+        raise Forbidden("Without an API key only local programs may call, not web pages.")
+
+
+def _presented(headers: Headers, query: bytes) -> Iterator[bytes]:
+    """Every credential that the request carries."""
+    for name, value in headers:
+        if name in _CARRIERS:
+            scheme, _, rest = value.partition(b" ")
+            yield rest.strip() if name == b"authorization" and scheme.lower() == b"bearer" else value.strip()
+    if b"key=" in query or b"auth_token=" in query:
+        for name, text in parse_qsl(query.decode("latin-1")):
+            if name in _QUERY_NAMES:
+                yield text.encode("latin-1", "replace")
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return address == "localhost"
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return (mapped or ip).is_loopback
+
+
+def _name_in(authority: str) -> str:
+    """The host of `host:port`, in which an IPv6 address stands in brackets."""
+    return authority if authority.endswith("]") else authority.rpartition(":")[0] if ":" in authority else authority

@@ -1,0 +1,66 @@
+"""What this gateway serves, in the shape that each vendor's clients expect."""
+
+from cliproxy import __version__
+from cliproxy.canon.errors import ModelNotFound
+from cliproxy.canon.models import ModelEntry
+from cliproxy.dialects.base import Dialect
+from cliproxy.gateway.exchange import Exchange
+from cliproxy.gateway.runtime import Runtime
+from cliproxy.gateway.snapshot import Snapshot
+from cliproxy.wire import json
+from cliproxy.wire.http import Headers
+
+JSON: Headers = ((b"content-type", b"application/json"),)
+_CREATED = 1735689600  # a constant, where we know no date: lists must not change from call to call
+_ENDPOINTS = (
+    "POST /v1/chat/completions",
+    "POST /v1/completions",
+    "POST /v1/responses",
+    "POST /v1/messages",
+    "POST /v1/messages/count_tokens",
+    "POST /v1beta/models/{model}:generateContent",
+    "POST /v1beta/models/{model}:streamGenerateContent",
+    "POST /v1beta/models/{model}:countTokens",
+    "GET /v1/models",
+    "GET /v1beta/models",
+)
+
+
+async def answer_list(runtime: Runtime, exchange: Exchange, dialect: Dialect) -> None:
+    await exchange.reply(200, JSON, dialect.write_models(entries(runtime.snapshot)))
+
+
+async def answer_one(runtime: Runtime, exchange: Exchange, dialect: Dialect, name: str) -> None:
+    """Raises ModelNotFound. A name that only its family serves is shown too: requests for it would go out."""
+    snapshot = runtime.snapshot
+    wanted = name.removeprefix("models/")
+    for entry in entries(snapshot):
+        if entry.id == wanted:
+            await exchange.reply(200, JSON, dialect.write_model(entry))
+            return
+    raise ModelNotFound(f"No account serves the model `{wanted}`.", param="model")
+
+
+async def answer_root(exchange: Exchange) -> None:
+    body = {"message": "CLI Proxy API", "version": __version__, "endpoints": _ENDPOINTS}
+    await exchange.reply(200, JSON, json.encode(body))
+
+
+def entries(snapshot: Snapshot) -> list[ModelEntry]:
+    """Every listed model, in a stable order: by owner, then by name."""
+    found = [_entry(snapshot, public) for public in snapshot.catalog.routes]
+    return sorted(found, key=lambda entry: (entry.owner, entry.id))
+
+
+def _entry(snapshot: Snapshot, public: str) -> ModelEntry:
+    candidate = next(iter(snapshot.catalog.routes[public].candidates))
+    upstream = snapshot.upstreams[candidate.account.id]
+    row = snapshot.rows.get(candidate.model)
+    return ModelEntry(
+        id=public,
+        owner=row.owner if row else upstream.provider.owner,
+        display_name=row.display_name if row else public,
+        created=(row.created if row else 0) or _CREATED,
+        context=row.context if row else 0,
+        max_output=row.max_output if row else 0,
+    )

@@ -1,0 +1,127 @@
+"""Anthropic's API by API key.
+
+Sources: https://docs.anthropic.com/en/api/messages, .../rate-limits, checked 2026-11-24.
+
+The key's carrier: `x-api-key` at api.anthropic.com; a bearer at any other base-url, as relays expect it; `auth-style`
+overrides. Feature headers of the caller (`anthropic-beta`, `anthropic-version`) travel on in native traffic, and those
+of a genuine Claude Code as a whole; we add none of our own.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import Struct
+
+from cliproxy.canon.errors import BrokenAnswer
+from cliproxy.config.schema import ClaudeKey, Config
+from cliproxy.dialects.anthropic import DIALECT
+from cliproxy.providers.base import (
+    USER_AGENT,
+    Ask,
+    Proxies,
+    Upstream,
+    account_of,
+    address_of,
+    forwarded,
+    head_lines,
+    verdict_of,
+)
+from cliproxy.routing.verdict import Verdict
+from cliproxy.wire.http import Headers, HttpRequest, header
+from cliproxy.wire.waits import until
+
+_OFFICIAL_HOST = "api.anthropic.com"
+_VERSION = b"anthropic-version: 2023-06-01\r\n"
+_FEATURES = frozenset({b"anthropic-beta", b"anthropic-version"})
+_CLIENT = _FEATURES | {b"user-agent", b"x-app", b"anthropic-dangerous-direct-browser-access"}
+_CLIENT_PREFIXES = (b"x-stainless-", b"x-claude-code-")
+_FAMILIES = ("requests", "tokens", "input-tokens", "output-tokens")
+
+
+class _Listed(Struct):
+    id: str
+
+
+class _Listing(Struct):
+    data: list[_Listed]
+
+
+_decode_listing = msgspec.json.Decoder(_Listing).decode
+
+
+class Claude:
+    name = "claude"
+    owner = "anthropic"
+
+    def upstreams(self, config: Config, proxies: Proxies) -> Iterable[Upstream]:
+        for index, entry in enumerate(config.claude_api_key):
+            if not entry.disabled:
+                yield self._upstream(config, proxies, entry, f"claude-api-key[{index}]")
+
+    def request(self, upstream: Upstream, ask: Ask) -> HttpRequest:
+        path = b"/messages/count_tokens" if ask.operation == "count" else b"/messages"
+        target = upstream.address.prefix.encode() + path
+        return HttpRequest(b"POST", upstream.address.origin, target, upstream.head + _caller_lines(ask), ask.body)
+
+    def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
+        problem = upstream.dialect.read_error(status, body)
+        return verdict_of(problem, headers, now_at, _stated_reset(headers, now_at))
+
+    def can_count(self) -> bool:
+        return True
+
+    def listing(self, upstream: Upstream) -> HttpRequest | None:
+        target = upstream.address.prefix.encode() + b"/models?limit=1000"
+        head = upstream.head + _VERSION + b"user-agent: " + USER_AGENT.encode() + b"\r\n"
+        return HttpRequest(b"GET", upstream.address.origin, target, head)
+
+    def read_listing(self, body: bytes) -> tuple[str, ...]:
+        try:
+            return tuple(row.id for row in _decode_listing(body).data)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BrokenAnswer("The upstream's model list cannot be read.") from error
+
+    def _upstream(self, config: Config, proxies: Proxies, entry: ClaudeKey, label: str) -> Upstream:
+        base = (entry.base_url or config.endpoints.claude.base_url).rstrip("/").removesuffix("/v1")
+        key = entry.api_key.reveal()
+        account = account_of(self.name, entry, label, (key, base), ("claude-",), entry.weight)
+        address = address_of(f"{base}/v1", entry.proxy_url, config, proxies)
+        lines = {"content-type": "application/json", **_credential(key, address.origin.host, entry.auth_style)}
+        return Upstream(account, self, DIALECT, DIALECT.fit, address, head_lines(lines, entry.headers))
+
+
+def _credential(key: str, host: str, style: str | None) -> dict[str, str]:
+    style = style or ("x-api-key" if host == _OFFICIAL_HOST else "bearer")
+    carriers = {"x-api-key": key, "authorization": f"Bearer {key}"}
+    if style == "x-api-key":
+        del carriers["authorization"]
+    elif style == "bearer":
+        del carriers["x-api-key"]
+    return carriers
+
+
+def _caller_lines(ask: Ask) -> bytes:
+    """The caller's own lines in native traffic, and who we are where no genuine client says who it is."""
+    if not ask.is_native:
+        return _VERSION + b"user-agent: " + USER_AGENT.encode() + b"\r\n"
+    is_claude_code = header(ask.headers, b"user-agent").startswith(b"claude-cli/")
+    lines = forwarded(ask.headers, _CLIENT, _CLIENT_PREFIXES) if is_claude_code else forwarded(ask.headers, _FEATURES)
+    if not header(ask.headers, b"anthropic-version"):
+        lines += _VERSION
+    return lines if is_claude_code else lines + b"user-agent: " + USER_AGENT.encode() + b"\r\n"
+
+
+def _stated_reset(headers: Headers, now_at: float) -> float | None:
+    """When the exhausted allowance is full again; subscriptions say it in one header, keys in one per allowance."""
+    if header(headers, b"anthropic-ratelimit-unified-status") == b"rejected":
+        return until(header(headers, b"anthropic-ratelimit-unified-reset"), now_at)
+    waits: list[float] = []
+    for family in _FAMILIES:
+        name = f"anthropic-ratelimit-{family}".encode()
+        if header(headers, name + b"-remaining") == b"0":
+            wait = until(header(headers, name + b"-reset"), now_at)
+            waits += [] if wait is None else [wait]
+    return max(waits, default=None)
+
+
+PROVIDER = Claude()

@@ -1,0 +1,87 @@
+"""The outermost layer around every request: who may call, what is served, and how failures are told.
+
+One of the three places that catch everything: a bug costs one request a 500 in its caller's dialect, and the log has
+the traceback under the request's id.
+"""
+
+import logging
+from typing import Protocol
+
+from cliproxy.canon.errors import GatewayError, Internal, Problem
+from cliproxy.config.schema import Config
+from cliproxy.gateway.exchange import Exchange
+from cliproxy.gateway.runtime import Runtime
+from cliproxy.server import routes
+from cliproxy.wire.http import Headers, header
+
+_log = logging.getLogger(__name__)
+
+_ALLOWED: Headers = (
+    (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+    (b"access-control-max-age", b"600"),
+)
+
+
+class OpenExchange(Exchange, Protocol):
+    """An exchange at the edge: `extra` headers go out with whatever answer is given."""
+
+    extra: Headers
+
+
+async def serve(runtime: Runtime, exchange: OpenExchange) -> None:
+    """Answer `exchange`, whatever happens."""
+    config = runtime.snapshot.config
+    exchange.extra = ((b"x-request-id", exchange.request_id.encode()), *_cors(exchange, config))
+    try:
+        if exchange.method == "OPTIONS":
+            await _preflight(exchange)
+            return
+        door = routes.find(exchange)
+        if door.needs_key and not runtime.snapshot.keys.admit(exchange):
+            exchange.extra = exchange.extra[:1]
+        await door.handler(runtime, exchange, door)
+    except GatewayError as error:
+        await _tell(exchange, error.problem)
+    except Exception:  # noqa: BLE001 - the outermost layer: a bug costs one request
+        _log.exception("%s failed", exchange.request_id)
+        await _tell(exchange, Internal().problem)
+
+
+async def _tell(exchange: OpenExchange, problem: Problem) -> None:
+    """The failure in the caller's dialect: as a status, or inside the stream when that has begun."""
+    dialect = routes.dialect_of(exchange)
+    if exchange.is_started:
+        await exchange.send(dialect.write_stream_error(problem))
+        await exchange.finish()
+        return
+    headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
+    if problem.retry_after is not None:
+        headers.append((b"retry-after", str(max(1, round(problem.retry_after))).encode()))
+    if problem.kind == "unauthenticated":
+        headers.append((b"www-authenticate", b"Bearer"))
+    if problem.kind == "upgrade_required":
+        headers += [(b"upgrade", b"HTTP/1.1"), (b"connection", b"close")]
+    body = dialect.write_error(problem, exchange.request_id)
+    await exchange.reply(dialect.status_of(problem), tuple(headers), body)
+
+
+def _cors(exchange: OpenExchange, config: Config) -> Headers:
+    """What lets a web page read the answer, when it asked from an origin that may."""
+    origin = header(exchange.headers, b"origin")
+    if not origin:
+        return ()
+    allowed = config.cors_origins
+    if "*" in allowed:
+        return ((b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", b"*"))
+    if origin.decode("latin-1") in allowed:
+        return (
+            (b"access-control-allow-origin", origin),
+            (b"vary", b"origin"),
+            (b"access-control-expose-headers", b"*"),
+        )
+    return ()
+
+
+async def _preflight(exchange: OpenExchange) -> None:
+    wanted = header(exchange.headers, b"access-control-request-headers") or b"*"
+    await exchange.reply(204, (*_ALLOWED, (b"access-control-allow-headers", wanted)), b"")
