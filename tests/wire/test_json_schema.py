@@ -203,7 +203,7 @@ _SCHEMAS = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(schema=_SCHEMAS)
 def test_cleaning_twice_changes_nothing_and_leaves_only_known_keywords(schema: Any) -> None:
     for clean in (json_schema.for_gemini, json_schema.for_gemini_output):
@@ -213,7 +213,7 @@ def test_cleaning_twice_changes_nothing_and_leaves_only_known_keywords(schema: A
         _assert_gemini(json.loads(once))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(schema=_SCHEMAS)
 def test_every_target_takes_anything(schema: Any) -> None:
     text = json.dumps(schema)

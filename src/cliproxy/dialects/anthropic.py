@@ -740,18 +740,24 @@ def _thinking_config(request: Request, draft: _Draft) -> dict[str, object] | Non
 
 
 def _lacks_thinking(turns: tuple[Turn, ...]) -> bool:
-    """Whether a begun answer, or an answer with calls since the last real user turn, starts without signed thinking.
+    """Whether a begun answer, or an answer with calls in the running tool loop, starts without signed thinking.
 
-    The vendor refuses that together with a budget; adaptive thinking does not know the rule.
+    The vendor refuses that together with a budget; adaptive thinking does not know the rule. It takes neighbours of
+    one role as one turn, so words behind the results do not end the loop.
     """
+    has_user = has_results = False
     for turn in reversed(turns):
-        if turn.role == "assistant":
-            first = turn.parts[0] if turn.parts else None
-            is_signed = isinstance(first, Reasoning) and first.signature is not None
-            if not is_signed and (turn is turns[-1] or any(isinstance(part, ToolCall) for part in turn.parts)):
-                return True
-        elif not any(isinstance(part, ToolResult) for part in turn.parts):
+        if turn.role != "assistant":
+            has_user = True
+            has_results = has_results or any(isinstance(part, ToolResult) for part in turn.parts)
+            continue
+        if has_user and not has_results:
             return False
+        first = turn.parts[0] if turn.parts else None
+        is_signed = isinstance(first, Reasoning) and first.signature is not None
+        if not is_signed and (not has_user or any(isinstance(part, ToolCall) for part in turn.parts)):
+            return True
+        has_user = has_results = False
     return False
 
 

@@ -17,6 +17,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from itertools import chain
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -343,7 +344,7 @@ def _camelled(data: bytes | Raw, shape: _Shape) -> bytes:
     """`data` with the vendor's own keys in camelCase, which wins where both spellings stand side by side."""
     text = bytes(data)
     if text.lstrip()[:1] == b"[":
-        return b"[" + b",".join(_camelled(entry, shape) for entry in _list.decode(text)) + b"]"
+        return b"[" + b",".join(_camelled(entry, shape) for entry in json.decode_as(_list, text)) + b"]"
     if text.lstrip()[:1] != b"{":
         return text
     members = json.members(text)
@@ -368,7 +369,6 @@ def _read_request(body: bytes, model: str, *, is_stream: bool) -> Request:
     if not wire.contents:
         raise MissingParameter("`contents` is required.", param="contents")
     config = wire.generation_config or _GenerationConfig()
-    dropped: list[str] = []
     return Request(
         model=(model or wire.model or "").removeprefix("models/"),
         is_stream=is_stream,
@@ -391,7 +391,7 @@ def _read_request(body: bytes, model: str, *, is_stream: bool) -> Request:
         output=_read_output(config),
         meta=Meta(service_tier=wire.service_tier or ""),
         wants_usage=True,
-        dropped=tuple(dropped + _unread(body)),
+        dropped=_unread(body),
     )
 
 
@@ -643,7 +643,7 @@ _READ: dict[str, frozenset[str]] = {
 _EMPTY = ("null", "[]", "{}", '""', '["TEXT"]')
 
 
-def _unread(body: bytes) -> list[str]:
+def _unread(body: bytes) -> tuple[str, ...]:
     """Paths of the fields that have no place in canon: safety settings, cached content, speech and their like."""
     top = json.members(body)
     paths: list[str] = []
@@ -655,7 +655,7 @@ def _unread(body: bytes) -> list[str]:
         paths += [f"{parent}.{key}" if parent else key for key in unknown]
     if b'"videoMetadata"' in body:
         paths.append("contents.parts.videoMetadata")
-    return paths
+    return tuple(paths)
 
 
 # ---- requests: writing -----------------------------------------------------------------------------------------------
@@ -708,7 +708,7 @@ def _json_wish(output: OutputFormat) -> str:
         return "When you answer, answer with one JSON object and nothing else, without code fences."
     return (
         "When you answer, answer with one JSON value and nothing else, without code fences. "
-        f"It must match this JSON Schema:\n{json.compact(output.schema)}"
+        f"It must match this JSON Schema:\n{json_schema.for_gemini_output(output.schema)}"
     )
 
 
@@ -796,7 +796,7 @@ def _part_nodes(parts: list[Part], losses: list[Loss]) -> list[object]:
     for part in parts:
         match part:
             case Text(text, signature=signature):
-                if text or signature:
+                if text or _own(signature):
                     nodes.append(_signed({"text": text}, _own(signature)))
             case Reasoning(segments, signature=signature):
                 if own := _own(signature):
@@ -814,10 +814,10 @@ def _part_nodes(parts: list[Part], losses: list[Loss]) -> list[object]:
                 nodes.append(_media_node(part, losses))
             case Opaque(dialect, _, data) if dialect == NAME:
                 nodes.append(_raw(data))
-            case Opaque() | ToolResult():
-                losses.append(
-                    Loss(f"turns.{part.type if isinstance(part, Opaque) else 'tool_result'}", "no place for it")
-                )
+            case Opaque():
+                losses.append(Loss(f"turns.{part.type}", "this part exists only in its dialect"))
+            case ToolResult():
+                pass  # stands in a content of its own
     return nodes
 
 
@@ -862,12 +862,14 @@ def _parts_of(request: Request) -> Iterator[Part]:
                 yield from part.content
 
 
+_PLAIN_TIERS = ("", "auto", "default", "standard")
+
 _UNSAID: tuple[tuple[str, Action, Callable[[Request], object]], ...] = (
     ("parallel_calls", "dropped", lambda request: request.parallel_calls is False),
     ("sampling.logit_bias", "dropped", lambda request: request.sampling.logit_bias),
     ("meta.end_user", "dropped", lambda request: request.meta.end_user),
     ("meta.metadata", "dropped", lambda request: request.meta.metadata),
-    ("meta.service_tier", "dropped", lambda request: request.meta.service_tier),
+    ("meta.service_tier", "dropped", lambda request: request.meta.service_tier not in _PLAIN_TIERS),
     ("meta.cache_key", "dropped", lambda request: request.meta.cache_key),
     ("meta.verbosity", "dropped", lambda request: request.meta.verbosity),
     ("meta.store", "dropped", lambda request: request.meta.store),
@@ -936,10 +938,10 @@ class _Reading:
         if chunk is None:
             is_noise = self._finish is not None or data.strip() in (b"", b"[DONE]")
             return [] if is_noise else self._failed("The upstream sent a chunk that is not JSON.")
-        if chunk.error:
+        if chunk.error and _is_said(chunk.error):
             return self._ended(google_errors.read_problem(0, data, NAME))
-        if chunk.response and chunk.candidates is None:
-            return self.take(_normal(bytes(chunk.response), _ANSWER))
+        if chunk.response and chunk.candidates is None and _is_said(chunk.response):
+            return self.take(bytes(chunk.response))
         events: list[Event] = []
         if not self._has_begun:
             self._has_begun = True
@@ -1055,16 +1057,14 @@ class _Reading:
 
 
 def _decoded(data: bytes) -> _Chunk | None:
-    for attempt in (_normal, _mended):
-        try:
-            return _chunk.decode(attempt(data, _ANSWER))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, GatewayError):
-            continue
-    return None
-
-
-def _mended(data: bytes, shape: _Shape) -> bytes:
-    return _normal(json.mended(data.decode(errors="replace").encode()), shape)
+    try:
+        return _chunk.decode(_normal(data, _ANSWER))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, GatewayError):
+        pass
+    try:
+        return _chunk.decode(_normal(json.mended(data.decode(errors="replace").encode()), _ANSWER))
+    except (msgspec.MsgspecError, RecursionError, GatewayError):
+        return None
 
 
 def _whole_part(number: int, part: _Part, data: bytes, place: int) -> MediaOut | OpaqueOut | None:
@@ -1224,10 +1224,11 @@ class _Reader:
     def feed(self, data: bytes) -> list[Event]:
         if self._frames is None and self._objects is None:
             self._choose(data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1])
-        events: list[Event] = []
-        for chunk in self._cut(data):
-            events += self._reading.take(chunk)
-        return events
+        try:
+            chunks = self._cut(data)
+        except BrokenAnswer as error:
+            return self._reading.fail(error.problem)
+        return self._reading.take(chunks[0]) if len(chunks) == 1 else [*chain(*map(self._reading.take, chunks))]
 
     def close(self) -> list[Event]:
         events: list[Event] = []

@@ -486,7 +486,7 @@ class _Conversation:
         if kind == "item_reference":
             advice = "this gateway keeps no items; send the item itself"
             raise InvalidRequest(f"`{at}`: `item_reference` is not supported: {advice}.", param=at)
-        if self._carried is not None and kind != "function_call":
+        if self._carried is not None and kind not in _CALLS:
             self._assistant(self._carried)
             self._carried = None
         if (read := _ITEMS_READ.get(kind)) is not None:
@@ -773,7 +773,7 @@ def _write_strict(is_strict: bool | None, schema: str, path: str, losses: list[L
 
 
 def _write_id(path: str, value: str, losses: list[Loss]) -> str:
-    short = legal(value, "\\x21-\\x7e", _ID_LENGTH) if value else ""
+    short = legal(value, "\\x20-\\x7e", _ID_LENGTH) if value else ""
     if short != value:
         losses.append(Loss(path, f"shortened to {_ID_LENGTH} characters", "approximated"))
     return short
@@ -961,7 +961,7 @@ class _Items:
     def _call(self, call: ToolCall) -> dict[str, object]:
         self.note_cache(call.cache)
         kind = "custom_tool_call" if call.is_custom else "function_call"
-        text = {"input": call.arguments} if call.is_custom else {"arguments": call.arguments.strip() or "{}"}
+        text = {"input": call.arguments} if call.is_custom else {"arguments": _arguments(call.arguments)}
         space = {"namespace": call.namespace} if call.namespace else {}
         return {"type": kind, **_id_of(kind, call.item_id), "call_id": call.id, "name": call.name, **space, **text}
 
@@ -984,6 +984,11 @@ class _Items:
             return "\n".join(texts)
         contents = [self._content(part, "user") for part in result.content]
         return [content for content in contents if content is not None]
+
+
+def _arguments(text: str) -> str:
+    """A call without arguments still has an object of them: clients parse whatever stands there."""
+    return text if text.strip() else "{}"
 
 
 def _id_of(kind: str, item_id: str) -> dict[str, str]:
@@ -1072,7 +1077,7 @@ class ResponsesReader:
     def __init__(self) -> None:
         self._frames = FrameReader()
         self._out: list[Event] = []
-        self._head = b""
+        self._head = bytearray()
         self._is_sse: bool | None = None
         self._is_over = False
         self._response: _Response | None = None
@@ -1096,11 +1101,11 @@ class ResponsesReader:
         out = self._out = []
         if self._is_sse:
             self._take_frames(self._frames.close)
-        elif self._head.strip():
+        elif body := bytes(self._head).strip():
             try:
-                self._take_body(self._head)
+                self._take_body(body)
             except BrokenAnswer:
-                self._fail(structs.replace(openai_errors.read_error(502, self._head, NAME), native=b""))
+                self._fail(structs.replace(openai_errors.read_error(502, body, NAME), native=b""))
         self._fail(Problem("bad_gateway", 502, "The upstream's stream ended before the answer was complete."))
         return out
 
@@ -1124,12 +1129,11 @@ class ResponsesReader:
     def _sniffed(self, data: bytes) -> bytes:
         """What of the bytes so far is an event stream: nothing while in doubt, or when they are JSON or a web page."""
         self._head += data
-        start = self._head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]
-        if self._is_sse is None and start:
+        if self._is_sse is None and (start := self._head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1]):
             self._is_sse = start not in b"{[<"
         if not self._is_sse:
             return b""
-        data, self._head = self._head, b""
+        data, self._head = bytes(self._head), bytearray()
         return data
 
     def _take_frames(self, read: Callable[[], list[Frame]]) -> None:
@@ -1475,7 +1479,7 @@ class _Open:
             out["status"] = status
         if self.kind in _CALLS:
             text = "".join(self.texts)
-            out[_STRANDS[self.kind].member] = text if self.kind == "custom_tool_call" else text or "{}"
+            out[_STRANDS[self.kind].member] = text if self.kind == "custom_tool_call" else _arguments(text)
         elif self.contents:
             out["content" if "content" in out else "summary"] = self.contents
         return out
@@ -1686,7 +1690,7 @@ class ResponsesWriter:
             return
         is_call, is_whole = item.kind in _CALLS, item.is_whole is True
         if is_cut and item.kind == "function_call":
-            is_whole = is_whole and json.is_json("".join(item.texts) or "{}")
+            is_whole = is_whole and json.is_json(_arguments("".join(item.texts)))
         elif is_cut and item.kind == "message":
             is_whole = False
         if not is_call:
