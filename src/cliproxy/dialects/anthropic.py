@@ -2029,6 +2029,7 @@ class Anthropic:
     stream_type = b"text/event-stream; charset=utf-8"
     keepalive = b": keepalive\n\n"
     is_framed = True
+    shows_reasoning = True
     model_paths: tuple[tuple[str, ...], ...] = (("model",), ("message", "model"))
 
     def read_request(self, body: bytes, *, model: str = "", is_stream: bool | None = None) -> Request:

@@ -89,6 +89,8 @@ class Dialect(Protocol):
     """Bytes that mean nothing and are safe at any point between frames, even before the first."""
     is_framed: bool
     """Streams are event streams; otherwise one JSON array, written piecemeal."""
+    shows_reasoning: bool
+    """A caller who asks for reasoning and does not say whether to see it expects to see it."""
 
     def read_request(self, body: bytes, *, model: str = "", is_stream: bool | None = None) -> Request:
         """`model` and `is_stream` come from the address where the dialect puts them there.

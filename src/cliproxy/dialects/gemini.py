@@ -1481,6 +1481,7 @@ class Gemini:
     stream_type = b"text/event-stream; charset=utf-8"
     keepalive = b"\n"
     is_framed = True
+    shows_reasoning = False
     model_paths = (("modelVersion",),)
 
     def read_request(self, body: bytes, *, model: str = "", is_stream: bool | None = None) -> Request:

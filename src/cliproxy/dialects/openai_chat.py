@@ -399,7 +399,7 @@ def _read_message(message: _Message, path: str) -> Turn:
 
 def _read_reasoning(content: str | None, vendor: Raw) -> list[Part]:
     text = content or _string(vendor)
-    return [Reasoning((text,), is_raw=True)] if text else []
+    return [Reasoning((text,))] if text else []
 
 
 def _string(raw: Raw) -> str:
@@ -1035,7 +1035,7 @@ class ChatReader:
             self._end_prose()
             self._prose = (kind, self._next)
             self._next += 1
-            self._out.append(PartStart(self._prose[1], kind, is_raw=kind == "reasoning"))
+            self._out.append(PartStart(self._prose[1], kind))
         part = self._prose[1]
         self._has_text = self._has_text or kind != "reasoning"
         self._out.append(ReasoningDelta(part, text) if kind == "reasoning" else TextDelta(part, text))
@@ -1170,8 +1170,8 @@ class ChatWriter:
             case PartEnd(part) if part in self._customs:
                 return self._arguments(self._calls[part], custom_tools.wrapped("".join(self._customs.pop(part))))
             case Signed(part, signature) if part in self._calls:
-                extra = {"tool_calls": [{"index": self._calls[part], **_extra_of(signature)}]}
-                return self._delta(json.encode(extra))
+                call = {"index": self._calls[part], "function": {"arguments": ""}, **_extra_of(signature)}
+                return self._delta(json.encode({"tool_calls": [call]}))
             case MediaOut(_, media):
                 self._images += 1
                 return self._delta(json.encode({"images": [_write_image(self._images - 1, media)]}))
@@ -1319,6 +1319,7 @@ class OpenAIChat:
     model_paths: tuple[tuple[str, ...], ...] = (("model",),)
     keepalive = b": keepalive\n\n"
     is_framed = True
+    shows_reasoning = True
     fit = Fit(NAME, "openai", has_result_media=False, media=frozenset({"image", "audio", "document"}))
 
     def __init__(self, length_field: str = "max_tokens") -> None:

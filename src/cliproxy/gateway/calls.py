@@ -90,10 +90,7 @@ class Call:
         """The request in canon, read once. Raises CallerFault."""
         if self._request is None:
             request = self.dialect.read_request(self.body, model=self.model, is_stream=self.is_stream)
-            if self.thinking is not None:
-                shown = structs.replace(self.thinking, is_shown=request.thinking.is_shown)
-                request = structs.replace(request, thinking=shown)
-            self._request = request
+            self._request = structs.replace(request, thinking=self._thinking(request))
         return self._request
 
     def prepare(self, upstream: Upstream, model: str, snapshot: Snapshot) -> Prepared:
@@ -107,6 +104,14 @@ class Call:
     def echo(self, seed: str, now_at: float) -> Echo:
         request = self.request
         return Echo(self.model, request, seed, int(now_at), estimate(request))
+
+    def _thinking(self, request: Request) -> Thinking:
+        """What the name of the model says wins over the body; what to see of it, the caller's dialect decides."""
+        thinking = self.thinking or request.thinking
+        is_shown = request.thinking.is_shown
+        if is_shown is None and self.dialect.shows_reasoning and thinking.mode not in (None, "off"):
+            is_shown = True
+        return structs.replace(thinking, is_shown=is_shown)
 
     def _prepare(self, upstream: Upstream, model: str, snapshot: Snapshot) -> Prepared:
         if self.dialect.name == upstream.dialect.name and self.thinking is None:
