@@ -1,77 +1,12 @@
-"""What all tests share: the simulated vendors, and gateways before them, on real sockets.
+"""What all tests share: the simulated vendors, and gateways before them, on real sockets."""
 
-`Serving` runs a whole gateway in a thread with its own event loop, through the same composition root as the program.
-"""
-
-import asyncio
 import os
-import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-import uvloop
+from serving import EDGES, STANDARD, Serving, Start
 
-from cliproxy.app import Gateway
-from cliproxy.config.document import read
 from cliproxy.simulator import Simulator
-from cliproxy.stores.config_file import ConfigFile
-
-KEY = "test-key"
-EDGES = ("fast", "asgi")
-
-STANDARD = """\
-port: 0
-api-keys: [test-key]
-gemini-api-key:
-  - {{api-key: sk-sim-gemini, base-url: "{vendors}", models: [{{name: gemini-2.5-flash}}, {{name: gemini-3-flash-preview}}, {{name: gemini-2.5-pro, alias: my-gemini}}]}}
-claude-api-key:
-  - {{api-key: sk-sim-claude, base-url: "{vendors}", models: [{{name: claude-sonnet-4-5-20250929}}, {{name: claude-opus-4-7}}, {{name: claude-haiku-4-5-20251001, alias: my-claude}}]}}
-codex-api-key:
-  - {{api-key: sk-sim-openai, base-url: "{vendors}/v1", models: [{{name: gpt-5}}, {{name: gpt-5.4, alias: my-gpt}}]}}
-openai-compatibility:
-  - {{name: simulated, base-url: "{vendors}/v1", api-keys: [sk-sim-chat], models: [{{name: sim-chat}}, {{name: sim-large, alias: my-chat}}]}}
-"""
-
-
-class Serving:
-    """A gateway in a thread. `text` is its configuration; with `folder` it is a file there that may be edited."""
-
-    def __init__(self, text: str, *, edge: str = "fast", folder: Path | None = None) -> None:
-        self.path = None if folder is None else folder / "config.yaml"
-        file = None
-        if self.path is not None:
-            self.path.write_text(text)
-            file = ConfigFile(self.path)
-            config = file.load().config
-        else:
-            config = read(text).config
-        environment = {} if edge == "fast" else {"CLIPROXY_EDGE": edge}
-        self._gateway = Gateway(config, file, environment)
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="gateway", daemon=True)
-        self._thread.start()
-        if not self._ready.wait(10):
-            raise RuntimeError("the gateway did not start")
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._gateway.address[1]}"
-
-    @property
-    def port(self) -> int:
-        return self._gateway.address[1]
-
-    def stop(self) -> None:
-        self._gateway.stop()
-        self._thread.join(10)
-
-    def _work(self) -> None:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(self._gateway.run(self._ready.set))
-
-
-Start = Callable[..., Serving]
 
 
 @pytest.fixture(scope="session")

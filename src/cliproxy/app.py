@@ -2,16 +2,20 @@
 
 import asyncio
 import logging
+import math
 import os
 import secrets
+import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
-from urllib.request import getproxies_environment
+from types import FrameType
 
 import uvicorn
+from msgspec import Struct, structs
 
+from cliproxy.config import rules
 from cliproxy.config.document import Loaded
 from cliproxy.config.issues import ConfigError
 from cliproxy.config.schema import Config
@@ -27,24 +31,49 @@ from cliproxy.transport.pool import Pool as Transport
 _log = logging.getLogger("cliproxy")
 
 _KEEP_ALIVE_SECONDS = 120
+_BACKLOG = 2048
+
+# What the file may change, but a running gateway cannot follow.
+_FIXED_WHILE_RUNNING = ("host", "port", "state-dir")
+
+# Settings stand in the file, so that there is one place to look; the environment is for secrets, and for the one
+# switch that must work when the edge itself is in doubt.
+_ENVIRONMENT = frozenset({"CLIPROXY_EDGE", "CLIPROXY_GEMINI_CLIENT_SECRET"})
 
 
 class StartRefused(Exception):
     """The gateway must not start like this; the text says why and what to do."""
 
 
+class Listen(Struct, frozen=True):
+    """What the command line says about the listener: it wins over the file, None leaves it to the file."""
+
+    host: str | None = None
+    port: int | None = None
+
+    def over(self, config: Config) -> Config:
+        host = config.host if self.host is None else self.host
+        port = config.port if self.port is None else self.port
+        return structs.replace(config, host=host, port=port)
+
+
 class Gateway:
     """One gateway process: a runtime, its listener and its background work.
 
     `run` serves until `stop` or a signal. `environment` decides about proxies and the edge (`CLIPROXY_EDGE=asgi`).
+    Raises StartRefused when the configuration must not be served, or the address cannot be listened on.
     """
 
-    def __init__(self, config: Config, file: ConfigFile | None, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: Config, file: ConfigFile | None, environment: Mapping[str, str], listen: Listen | None = None
+    ) -> None:
         self._file = file
         self._environment = environment
-        self._config = config
+        self._listen = listen or Listen()
+        self._config = self._listen.over(config)
         self._server: _Server | None = None
-        self._socket = _listen(config)
+        self._runtime: Runtime | None = None
+        self._socket = _listening(self._config)
 
     @property
     def address(self) -> tuple[str, int]:
@@ -52,9 +81,17 @@ class Gateway:
         name = self._socket.getsockname()
         return str(name[0]), int(name[1])
 
+    @property
+    def stock(self) -> tuple[int, int]:
+        """How many accounts there are and how many models they serve, by name; (0, 0) before `run`."""
+        if self._runtime is None:
+            return 0, 0
+        snapshot = self._runtime.snapshot
+        return len(snapshot.upstreams), len(snapshot.catalog.routes)
+
     async def run(self, on_ready: Callable[[], None] = lambda: None) -> None:
         transport = Transport()
-        runtime = Runtime(
+        runtime = self._runtime = Runtime(
             self._config,
             PROVIDERS,
             transport,
@@ -64,9 +101,10 @@ class Gateway:
             proxies=_proxies(self._environment),
         )
         server = self._server = _Server(_uvicorn_config(runtime, self._environment), runtime, on_ready)
-        work = [asyncio.create_task(keep_listings(runtime)), asyncio.create_task(reap(server.server_state))]
+        work = [_begin("listings", keep_listings(runtime)), _begin("reaper", reap(server.server_state))]
         if self._file is not None:
-            work.append(asyncio.create_task(_follow(self._file, runtime)))
+            follower = _Follower(runtime, self._config, self._listen)
+            work.append(_begin("reload", self._file.watch(follower.adopt, follower.complain)))
         try:
             await server.serve(sockets=[self._socket])
         finally:
@@ -93,15 +131,61 @@ class _Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._runtime.is_draining = True
+        drain = self._runtime.snapshot.config.timeouts.drain
+        self.config.timeout_graceful_shutdown = math.ceil(drain) or None
+        if count := len(self.server_state.tasks):
+            limit = f"at most {drain:g} s" if drain else "as long as it takes"
+            _log.info("Stopping when %d running requests have ended, %s; a second signal ends at once.", count, limit)
         await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal drains, and what follows is a clean exit: uvicorn would raise the signal once more then.
+
+        The second one ends the process here and now. Files are safe: they are replaced as a whole or not at all.
+        """
+        if self.should_exit:
+            os._exit(128 + signal.Signals(sig))
+        self.should_exit = True
+
+
+class _Follower:
+    """Publishes every good version of the configuration file; keeps the last good one while the file is broken.
+
+    `_started` is the configuration of the start, whose listener stays as it is: whether callers need a key is judged
+    by that listener, not by a `host` that only the next start will use.
+    """
+
+    def __init__(self, runtime: Runtime, started: Config, listen: Listen) -> None:
+        self._runtime = runtime
+        self._started = started
+        self._listen = listen
+
+    async def adopt(self, loaded: Loaded) -> None:
+        tell(loaded)
+        config = self._listen.over(loaded.config)
+        if refusal := refusal_of(structs.replace(config, host=self._started.host)):
+            _log.error("The edited configuration is not used; the last good one stays in force. %s", refusal)
+            return
+        try:
+            self._runtime.publish(config)
+        except ValueError as error:
+            _log.error("The edited configuration is not used; the last good one stays in force. %s", error)
+            return
+        set_level(config)
+        _log.info("The configuration was reloaded.")
+        if fixed := _differing(self._started, config):
+            _log.warning("%s in the file is not what this process started with: that needs a restart.", fixed)
+
+    async def complain(self, error: ConfigError) -> None:
+        _log.error("The configuration file cannot be used; the last good configuration stays in force.\n%s", error)
 
 
 def refusal_of(config: Config) -> str:
     """Why a gateway must not serve `config`, "" when it may."""
-    if config.host in ("127.0.0.1", "localhost", "::1") or config.api_keys or config.allow_unauthenticated:
+    if rules.is_loopback(config.host) or config.api_keys or config.allow_unauthenticated:
         return ""
     return (
-        f"`host: {config.host}` is reachable from other machines, but there are no `api-keys`. "
+        f"`{config.host or '0.0.0.0'}` is reachable from other machines, but there are no `api-keys`. "
         "Add one, or set `allow-unauthenticated: true` if everybody who can reach this port may spend your quota."
     )
 
@@ -112,43 +196,60 @@ def load(path: Path) -> tuple[Loaded, ConfigFile]:
     return file.load(), file
 
 
-async def _follow(file: ConfigFile, runtime: Runtime) -> None:
-    """Publish every good version of the file; keep the last good one while the file is broken."""
-
-    async def on_change(loaded: Loaded) -> None:
-        for warning in loaded.warnings:
-            _log.warning("%s", warning)
-        if refusal := refusal_of(loaded.config):
-            _log.error("The edited configuration is not used: %s", refusal)
-            return
-        runtime.publish(loaded.config)
-        set_level(loaded.config)
-        _log.info("The configuration was reloaded.")
-
-    async def on_error(error: ConfigError | OSError) -> None:
-        _log.error("The configuration is broken; the last good one stays in force.\n%s", error)
-
-    await file.watch(on_change, on_error)
+def tell(loaded: Loaded) -> None:
+    """Log what the author of a configuration should know about it."""
+    for warning in loaded.warnings:
+        _log.warning("%s", warning)
 
 
 def set_level(config: Config) -> None:
-    logging.getLogger("cliproxy").setLevel(logging.DEBUG if config.debug else logging.INFO)
+    _log.setLevel(logging.DEBUG if config.debug else logging.INFO)
 
 
-def _listen(config: Config) -> socket.socket:
+def ignored_variables(environment: Mapping[str, str]) -> list[str]:
+    """Names in the environment that look like settings of ours but are none."""
+    return sorted(name for name in environment if name.startswith("CLIPROXY_") and name not in _ENVIRONMENT)
+
+
+def _differing(started: Config, now: Config) -> str:
+    """The keys that a running gateway cannot follow and that have changed, as text."""
+    changed = [
+        f"`{name}`"
+        for name in _FIXED_WHILE_RUNNING
+        if getattr(started, field := name.replace("-", "_")) != getattr(now, field)
+    ]
+    return " and ".join(changed)
+
+
+def _begin(name: str, work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
+    """Work that runs as long as the gateway; should it end by a bug, the log says so and what no longer happens."""
+
+    def ended(task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.critical("Background work has ended: %s. Restart the gateway.", name, exc_info=error)
+
+    task = asyncio.create_task(work, name=name)
+    task.add_done_callback(ended)
+    return task
+
+
+def _listening(config: Config) -> socket.socket:
     """A bound socket, so that a busy port is told before anything else happens."""
     if refusal := refusal_of(config):
         raise StartRefused(refusal)
-    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    host = config.host.strip("[]")
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((config.host, config.port))
-        listener.listen(2048)
+        listener.bind((host, config.port))
+        listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         reason = error.strerror or str(error)
-        raise StartRefused(f"Cannot listen on {config.host}:{config.port}: {reason}.") from error
+        raise StartRefused(
+            f"Cannot listen on {config.host or '0.0.0.0'}:{config.port}: {reason}. "
+            "Another address can be given with `--host` and `--port`, or in the file."
+        ) from error
     listener.setblocking(False)
     return listener
 
@@ -159,7 +260,6 @@ def _uvicorn_config(runtime: Runtime, environment: Mapping[str, str]) -> uvicorn
 
     Protocol.runtime = runtime
     is_fast = environment.get("CLIPROXY_EDGE", "") != "asgi"
-    config = runtime.snapshot.config
     return uvicorn.Config(
         AsgiApp(runtime),  # pyright: ignore[reportArgumentType]
         http=Protocol if is_fast else "httptools",
@@ -170,12 +270,13 @@ def _uvicorn_config(runtime: Runtime, environment: Mapping[str, str]) -> uvicorn
         server_header=False,
         date_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        timeout_graceful_shutdown=round(config.timeouts.drain) or None,
     )
 
 
 def _proxies(environment: Mapping[str, str]) -> Proxies:
-    found = getproxies_environment() if environment is os.environ else {}
-    every = found.get("all", "")
-    exempt = tuple(part for part in found.get("no", "").split(",") if part.strip())
-    return Proxies(found.get("http", every), found.get("https", every), exempt)
+    """The proxies that the environment names; names in lower case win over those in capitals, also by being empty."""
+    named = {name.lower(): value for name, value in environment.items() if name.isupper()}
+    named |= {name: value for name, value in environment.items() if name.islower()}
+    every = named.get("all_proxy", "")
+    exempt = tuple(part for part in named.get("no_proxy", "").split(",") if part.strip())
+    return Proxies(named.get("http_proxy", every), named.get("https_proxy", every), exempt)

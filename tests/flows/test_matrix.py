@@ -5,8 +5,8 @@ The simulated vendors refuse what the real ones would, so a test that passes has
 
 import pytest
 from drivers import DRIVERS, TOOL, Driver
+from serving import STANDARD
 
-from cliproxy.simulator import Simulator
 from cliproxy.simulator.failures import failure
 from cliproxy.simulator.rules import Rule
 
@@ -124,17 +124,8 @@ def test_structured_output_follows_the_schema(driver, upstream, stream):
     assert "".join(reply.text.split()) == '{"title":"echo:fillin"}'
 
 
-@pytest.fixture(scope="module")
-def refusing():
-    """Vendors that refuse every request with their own words."""
-    with Simulator() as simulator:
-        yield simulator
-
-
 @pytest.mark.parametrize("driver_type", DRIVERS, ids=lambda driver: driver.name)
 def test_an_upstream_error_is_told_in_the_callers_dialect(driver_type, upstream, stream, vendors, start):
-    from conftest import STANDARD  # noqa: PLC0415
-
     vendors.script(Rule(answer=failure(upstream, 400, "The moon is in the wrong phase.")))
     serving = start(STANDARD.format(vendors=vendors.url))
     driver = driver_type(serving.url)

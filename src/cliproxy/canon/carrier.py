@@ -3,7 +3,8 @@
 A caller's dialect has a field for its own vendor's signatures only. What another vendor signed is sealed into that
 field: `base64(magic | family | kind | checksum | value)`. The envelope identifies itself, so nothing is ever guessed
 from the look of a value, and an envelope never reaches an upstream unopened. The checksum guards against truncation,
-not against forgery: a caller can only deceive the vendor about its own conversation.
+not against forgery: a caller can only deceive the vendor about its own conversation. A damaged envelope, and one that
+holds another, opens to a signature of no family, which no vendor is ever sent.
 """
 
 import base64
@@ -18,6 +19,7 @@ _FAMILIES: tuple[Family, ...] = ("unknown", "anthropic", "openai", "google")
 _KINDS: tuple[Literal["signature", "encrypted", "redacted"], ...] = ("signature", "encrypted", "redacted")
 _HEAD_BYTES = len(_MAGIC) + 2 + 4
 _PREFIX = base64.b64encode(_MAGIC[:9]).decode()
+DAMAGED = Signature("", "unknown")
 
 
 def seal(signature: Signature) -> str:
@@ -28,18 +30,19 @@ def seal(signature: Signature) -> str:
 
 
 def unseal(text: str) -> Signature | None:
-    """The signature in an envelope of ours; None when `text` is not one."""
+    """The signature in an envelope of ours; None when `text` is not one, `DAMAGED` when it is one that cannot be
+    trusted."""
     if not text.startswith(_PREFIX):
         return None
     try:
         data = base64.b64decode(text, validate=True)
         value = data[_HEAD_BYTES:].decode()
     except (binascii.Error, ValueError):
-        return None
+        return DAMAGED
     labels, checksum = data[len(_MAGIC) : len(_MAGIC) + 2], data[len(_MAGIC) + 2 : _HEAD_BYTES]
     if not data.startswith(_MAGIC) or zlib.crc32(labels + data[_HEAD_BYTES:]).to_bytes(4, "big") != checksum:
-        return None
+        return DAMAGED
     family, kind = labels
-    if family >= len(_FAMILIES) or kind >= len(_KINDS):
-        return None
+    if family >= len(_FAMILIES) or kind >= len(_KINDS) or value.startswith(_PREFIX):
+        return DAMAGED
     return Signature(value, _FAMILIES[family], _KINDS[kind])

@@ -1,7 +1,7 @@
 """Free-text tools for dialects that only know functions: a function with one string field, `input`.
 
-The grammar of such a tool has no place in a JSON schema; it goes into the description, where models do honour it.
-Wrapping and unwrapping happen exactly once each way.
+The grammar of such a tool has no place in a JSON schema; it goes into the field's description, where models do honour
+it. Wrapping and unwrapping happen exactly once each way.
 """
 
 import msgspec
@@ -11,26 +11,39 @@ from cliproxy.canon.losses import Loss
 from cliproxy.canon.parts import Part, ToolCall, ToolResult, Turn
 from cliproxy.canon.request import Request, Tool
 
-_SCHEMA = '{"type":"object","properties":{"input":{"type":"string"}},"required":["input"],"additionalProperties":false}'
-
 
 class _Wrapped(msgspec.Struct):
     input: str
 
 
-_decode = msgspec.json.Decoder(_Wrapped).decode
+class _Grammar(msgspec.Struct):
+    """A grammar as Responses says it, flat, or as Chat does, within `grammar`."""
+
+    syntax: str = ""
+    definition: str = ""
+    grammar: "_Grammar | None" = None
+
+
+_decode = msgspec.json.Decoder(_Wrapped | str).decode
+_decode_format = msgspec.json.Decoder(_Grammar).decode
 
 
 def wrapped(text: str) -> str:
     return msgspec.json.encode({"input": text}).decode()
 
 
-def unwrapped(arguments: str) -> str:
-    """The free text in a model's arguments; the arguments themselves when the model did not keep to the field."""
-    try:
-        return _decode(arguments).input
-    except msgspec.DecodeError:
-        return "" if arguments.strip() in ("", "{}") else arguments
+def unwrapped(arguments: str, *, is_complete: bool = True) -> str:
+    """The free text in a model's arguments; the arguments themselves when the model did not keep to the field.
+
+    Of arguments that were cut short comes what they held so far.
+    """
+    for ending in ("",) if is_complete else ("", '"}'):
+        try:
+            value = _decode(arguments + ending)
+        except msgspec.DecodeError:
+            continue
+        return value if isinstance(value, str) else value.input
+    return "" if not is_complete or arguments.strip() in ("", "{}") else arguments
 
 
 def emulate(request: Request) -> tuple[Request, tuple[Loss, ...]]:
@@ -48,10 +61,19 @@ def emulate(request: Request) -> tuple[Request, tuple[Loss, ...]]:
 
 
 def _as_function(tool: Tool) -> Tool:
-    description = tool.description
-    if tool.format:
-        description = f"{description}\n\nThe `input` field must follow this format: {tool.format}".strip()
-    return structs.replace(tool, kind="function", description=description, schema=_SCHEMA, format="")
+    field = {"type": "string", **({"description": told} if (told := _told(tool.format)) else {})}
+    schema = {"type": "object", "properties": {"input": field}, "required": ["input"], "additionalProperties": False}
+    return structs.replace(tool, kind="function", schema=msgspec.json.encode(schema).decode(), format="")
+
+
+def _told(format_: str) -> str:
+    """A format in words; "" for free text."""
+    try:
+        wire = _decode_format(format_ or "{}")
+    except msgspec.DecodeError:
+        return f"Must follow this format: {format_}"
+    grammar = wire.grammar or wire
+    return f"Must follow this {grammar.syntax} grammar:\n{grammar.definition}" if grammar.definition else ""
 
 
 def _as_functions(turn: Turn) -> tuple[Part, ...]:

@@ -51,24 +51,25 @@ def fitted(request: Request, fit: Fit, capability: Capability) -> Fitted:
     """Raises InvalidRequest for wishes that no translation can honour."""
     if (request.limits.n or 1) > 1:
         raise InvalidRequest("Only one answer per request can be translated; send n requests.", param="n")
-    request = hoist_instructions(request)
-    request, names = name_tools(request, fit)
     losses: list[Loss] = []
+    request, names = name_tools(request, fit)
     for apply in _ORDER:
         request, lost = apply(request, fit, capability)
         losses += lost
     return Fitted(request, tuple(dict.fromkeys(losses)), names)
 
 
-def hoist_instructions(request: Request) -> Request:
-    """`request` with its leading system and developer turns as `system` blocks, boundaries kept."""
+def _hoisted(request: Request, _fit: Fit, _: Capability) -> tuple[Request, _Losses]:
+    """Leading system and developer turns become `system` blocks, boundaries kept."""
     count = 0
     while count < len(request.turns) and request.turns[count].role in ("system", "developer"):
         count += 1
     if not count:
-        return request
-    blocks = tuple(part for turn in request.turns[:count] for part in turn.parts if isinstance(part, Text))
-    return structs.replace(request, system=request.system + blocks, turns=request.turns[count:])
+        return request, ()
+    parts = [part for turn in request.turns[:count] for part in turn.parts]
+    blocks = tuple(part for part in parts if isinstance(part, Text))
+    losses = () if len(blocks) == len(parts) else (Loss("system", "instructions hold text only"),)
+    return structs.replace(request, system=request.system + blocks, turns=request.turns[count:]), losses
 
 
 def _opaque(request: Request, fit: Fit, _: Capability) -> tuple[Request, _Losses]:
@@ -79,13 +80,18 @@ def _opaque(request: Request, fit: Fit, _: Capability) -> tuple[Request, _Losses
         for tool in request.tools
         if tool.kind == "opaque" and tool.dialect != fit.dialect
     ]
-    turns: list[Turn] = []
-    for turn in request.turns:
-        foreign = [part for part in turn.parts if isinstance(part, Opaque) and part.dialect != fit.dialect]
-        losses += [Loss(f"turns.{part.type}", "this part exists only in its dialect") for part in foreign]
-        kept = tuple(part for part in turn.parts if part not in foreign) if foreign else turn.parts
-        turns.append(structs.replace(turn, parts=kept))
-    return structs.replace(request, tools=tools, turns=tuple(turns)), tuple(losses)
+
+    def own(parts: tuple[Part, ...]) -> tuple[Part, ...]:
+        out: list[Part] = []
+        for part in parts:
+            if isinstance(part, Opaque) and part.dialect != fit.dialect:
+                losses.append(Loss(f"turns.{part.type}", "this part exists only in its dialect"))
+                continue
+            out.append(structs.replace(part, content=own(part.content)) if isinstance(part, ToolResult) else part)
+        return tuple(out)
+
+    turns = tuple(structs.replace(turn, parts=own(turn.parts)) for turn in request.turns)
+    return structs.replace(request, tools=tools, turns=turns), tuple(losses)
 
 
 def _custom(request: Request, fit: Fit, _: Capability) -> tuple[Request, _Losses]:
@@ -98,16 +104,16 @@ def _pairs(request: Request, fit: Fit, _: Capability) -> tuple[Request, _Losses]
 
 
 def _choice(request: Request, _fit: Fit, _: Capability) -> tuple[Request, _Losses]:
-    """A choice without tools means nothing; a choice of a tool that is not on offer falls back to auto."""
-    choice, names = request.tool_choice, {tool.name for tool in request.tools}
-    if choice is None:
-        return request, ()
-    if not request.tools:
+    """A choice without tools means nothing; of chosen tools only those on offer count, and without one it is auto."""
+    choice, offered = request.tool_choice, {tool.name for tool in request.tools}
+    if choice is None or not request.tools:
         return structs.replace(request, tool_choice=None), ()
-    if not choice.names or names.intersection(choice.names):
+    names = tuple(name for name in choice.names if name in offered)
+    if names == choice.names:
         return request, ()
-    loss = Loss("tool_choice", "the chosen tool is not on offer", "approximated")
-    return structs.replace(request, tool_choice=ToolChoice("auto")), (loss,)
+    loss = Loss("tool_choice", "a chosen tool is not on offer", "approximated")
+    choice = structs.replace(choice, names=names) if names else ToolChoice("auto")
+    return structs.replace(request, tool_choice=choice), (loss,)
 
 
 def _reasoning(request: Request, fit: Fit, _: Capability) -> tuple[Request, _Losses]:
@@ -118,7 +124,7 @@ def _reasoning(request: Request, fit: Fit, _: Capability) -> tuple[Request, _Los
         parts: list[Part] = []
         for part in turn.parts:
             kept = _own_reasoning(part, fit)
-            lost = lost or kept is None
+            lost = lost or (kept is None and not _is_empty(part))
             if kept is not None:
                 parts.append(kept)
         turns.append(structs.replace(turn, parts=tuple(parts)))
@@ -154,8 +160,14 @@ def _instructions(request: Request, fit: Fit, _: Capability) -> tuple[Request, _
 
 
 def _wrapped(turn: Turn) -> Turn:
-    texts = "\n\n".join(part.text for part in turn.parts if isinstance(part, Text))
-    return Turn("user", (Text(f"<system-reminder>\n{texts}\n</system-reminder>"),))
+    """Text alone: the other parts that a role for instructions could hold are told as they are behind it."""
+    texts = [part for part in turn.parts if isinstance(part, Text) and part.text.strip()]
+    others = tuple(part for part in turn.parts if not isinstance(part, Text))
+    if not texts:
+        return Turn("user", others)
+    words = "\n\n".join(part.text for part in texts)
+    cache = next((part.cache for part in reversed(texts) if part.cache is not None), None)
+    return Turn("user", (Text(f"<system-reminder>\n{words}\n</system-reminder>", cache), *others))
 
 
 _MEDIA_NAMES: tuple[tuple[type[Part], str], ...] = (
@@ -225,10 +237,13 @@ def _told_error(result: ToolResult, fit: Fit) -> ToolResult:
 
 
 def _split_result(result: ToolResult) -> tuple[ToolResult, list[Part]]:
-    media: list[Part] = [part for part in result.content if not isinstance(part, Text)]
+    """The texts of `result`, plain documents among them, and its media, told whose they are."""
+    texts = tuple(
+        part for part in result.content if isinstance(part, Text) or (isinstance(part, Document) and part.text)
+    )
+    media = [part for part in result.content if part not in texts]
     if not media:
         return result, []
-    texts = tuple(part for part in result.content if isinstance(part, Text))
     note = Text(f"[{len(media)} attachment(s) of this result follow below]")
     return structs.replace(result, content=(*texts, note)), [Text(f"Attached to the result of {result.name}:"), *media]
 
@@ -239,10 +254,12 @@ def _turns(request: Request, fit: Fit, capability: Capability) -> tuple[Request,
     turns = [kept for turn in request.turns if (kept := _without_empty(turn)) is not None]
     if fit.merges_turns:
         turns = _merged(turns)
-    system = tuple(block for block in request.system if block.text.strip())
+    system = tuple(_without_blank(request.system))
     if not turns and system:
         losses.append(Loss("system", "a request of instructions only was sent as the user's words", "emulated"))
-        turns, system = [Turn("user", tuple(system))], ()
+        turns, system = [Turn("user", system)], ()
+    if not turns:
+        raise InvalidRequest("The request holds nothing to send: no text, no media, no tool results.")
     if fit.starts_with_user and turns and turns[0].role == "assistant":
         losses.append(Loss("turns", "a minimal user turn was put before the first answer", "emulated"))
         turns.insert(0, Turn("user", (Text(_BEGIN),)))
@@ -252,9 +269,28 @@ def _turns(request: Request, fit: Fit, capability: Capability) -> tuple[Request,
     return structs.replace(request, turns=tuple(turns), system=system), tuple(losses)
 
 
+def _without_blank(blocks: tuple[Text, ...]) -> list[Text]:
+    """`blocks` without those of white space only; a cache breakpoint moves to the block before."""
+    kept: list[Text] = []
+    for block in blocks:
+        if block.text.strip():
+            kept.append(block)
+        elif block.cache is not None and kept:
+            kept[-1] = structs.replace(kept[-1], cache=block.cache)
+    return kept
+
+
 def _without_empty(turn: Turn) -> Turn | None:
-    parts = tuple(part for part in turn.parts if not _is_empty(part))
-    return structs.replace(turn, parts=parts) if parts else None
+    parts: list[Part] = []
+    for part in turn.parts:
+        if not _is_empty(part):
+            parts.append(part)
+        elif isinstance(part, Text) and part.cache and parts and isinstance(last := parts[-1], _Marked):
+            parts[-1] = structs.replace(last, cache=part.cache)
+    return structs.replace(turn, parts=tuple(parts)) if parts else None
+
+
+_Marked = Text | Image | Document | ToolCall | ToolResult
 
 
 def _is_empty(part: Part) -> bool:
@@ -307,6 +343,7 @@ def _sampling(request: Request, _: Fit, capability: Capability) -> tuple[Request
 
 _Pass = Callable[[Request, Fit, Capability], tuple[Request, _Losses]]
 _ORDER: tuple[_Pass, ...] = (
+    _hoisted,
     _opaque,
     _custom,
     _pairs,

@@ -36,6 +36,7 @@ def nearest_level(level: str, levels: tuple[str, ...]) -> str:
     return min(
         (known for known in levels if known in LEVELS),
         key=lambda known: (abs(LEVELS.index(known) - wanted), LEVELS.index(known)),
+        default=level,
     )
 
 
@@ -74,6 +75,7 @@ def _control_of(value: str) -> Thinking | None:
 
 def resolved(thinking: Thinking, capability: Capability) -> tuple[Thinking, tuple[Loss, ...]]:
     """`thinking` in the words that the model understands, clamped to its range."""
+    thinking = _plain(thinking)
     if thinking.mode is None or capability.thinking == "unknown":
         return thinking, ()
     if capability.thinking == "none":
@@ -85,6 +87,15 @@ def resolved(thinking: Thinking, capability: Capability) -> tuple[Thinking, tupl
     if capability.thinking == "budget" or (capability.thinking == "hybrid" and thinking.mode == "budget"):
         return _as_budget(thinking, capability)
     return _as_level(thinking, capability)
+
+
+def _plain(thinking: Thinking) -> Thinking:
+    """`thinking` with one way to say each thing: no tokens and the level none are off, a negative budget is auto."""
+    if (thinking.mode == "budget" and thinking.budget == 0) or (thinking.mode == "level" and thinking.level == "none"):
+        return structs.replace(thinking, mode="off")
+    if thinking.mode == "budget" and thinking.budget < 0:
+        return structs.replace(thinking, mode="auto", budget=0)
+    return thinking
 
 
 def _without(thinking: Thinking) -> tuple[Thinking, tuple[Loss, ...]]:

@@ -1,22 +1,26 @@
 """The demo: a gateway before simulated vendors on loopback, and one request in each dialect, shown as it streams."""
 
 import asyncio
-import json as stdlib_json
+import logging
 import secrets
 import socket
 from collections.abc import AsyncIterator
 
 import click
+import uvloop
 from msgspec import Struct
 
-from cliproxy.app import Gateway
+from cliproxy.app import Gateway, StartRefused
+from cliproxy.canon.errors import GatewayError
 from cliproxy.canon.events import ReasoningDelta, TextDelta
+from cliproxy.cli.logs import log_to_stderr
 from cliproxy.config.document import read
 from cliproxy.dialects import anthropic, gemini, openai_chat, openai_responses
 from cliproxy.dialects.base import Dialect
 from cliproxy.simulator import Simulator
 from cliproxy.transport.base import Deadlines
 from cliproxy.transport.pool import Pool
+from cliproxy.wire import json
 from cliproxy.wire.http import Address, HttpRequest
 
 _CONFIG = """\
@@ -79,8 +83,29 @@ def _scenes() -> tuple[Scene, ...]:
     )
 
 
+@click.command()
+@click.option("--once", is_flag=True, help="Show the answers and end.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8317, show_default=True, help="Of the gateway; if taken, any free."
+)
+def demo(*, once: bool, port: int) -> None:
+    """Gateway and simulated vendors on loopback, one request per dialect shown, then keeps serving.
+
+    Nothing leaves this machine and no file is written.
+    """
+    log_to_stderr(logging.WARNING)
+    try:
+        uvloop.run(run(port, once=once))
+    except (GatewayError, NoAnswer, StartRefused) as error:
+        raise click.ClickException(str(error)) from error
+
+
+class NoAnswer(Exception):
+    """A scene of the demo did not come out as it should."""
+
+
 async def run(port: int, *, once: bool) -> None:
-    """Show one answer per dialect, then serve until interrupted (`once`: end). Raises RuntimeError when one fails."""
+    """Show one answer per dialect, then serve until interrupted (`once`: end). Raises NoAnswer or GatewayError."""
     with Simulator() as vendors:
         key = f"demo-{secrets.token_hex(8)}"
         config = read(_CONFIG.format(port=_free_port(port), key=key, vendors=vendors.url)).config
@@ -88,17 +113,20 @@ async def run(port: int, *, once: bool) -> None:
         gateway = Gateway(config, None, {})
         serving = asyncio.create_task(gateway.run(ready.set))
         await ready.wait()
-        base = f"http://127.0.0.1:{gateway.address[1]}"
-        click.echo(f"Simulated vendors on {vendors.url}\nGateway on {base}, API key {key}\n")
-        transport = Pool()
-        for scene in _scenes():
-            await _show(scene, base, key, transport)
-        transport.close()
+        await _play(vendors.url, f"http://127.0.0.1:{gateway.address[1]}", key, once=once)
         if once:
             gateway.stop()
-        else:
-            click.echo(_WHAT_NEXT.format(base=base, key=key))
         await serving
+
+
+async def _play(vendors: str, base: str, key: str, *, once: bool) -> None:
+    click.echo(f"Simulated vendors on {vendors}\nGateway on {base}, API key {key}\n")
+    transport = Pool()
+    for scene in _scenes():
+        await _show(scene, base, key, transport)
+    transport.close()
+    if not once:
+        click.echo(_WHAT_NEXT.format(base=base, key=key))
 
 
 _WHAT_NEXT = """\
@@ -106,6 +134,10 @@ Still serving. Try it from another terminal:
 
   curl {base}/v1/chat/completions -H 'authorization: Bearer {key}' -H 'content-type: application/json' \\
     -d '{{"model":"sim-chat","messages":[{{"role":"user","content":"hi"}}]}}'
+
+or with a tool of yours, such as Claude Code:
+
+  ANTHROPIC_BASE_URL={base} ANTHROPIC_AUTH_TOKEN={key} ANTHROPIC_MODEL=sim-chat claude -p hi
 
 Stop with Ctrl-C."""
 
@@ -120,17 +152,17 @@ async def _show(scene: Scene, base: str, key: str, transport: Pool) -> None:
         click.echo(text, nl=False)
     click.echo("\n")
     if not said:
-        raise RuntimeError(f"No answer to: {scene.title}")
+        raise NoAnswer(f"No answer to: {scene.title}")
 
 
 async def _texts(scene: Scene, base: str, key: str, transport: Pool) -> AsyncIterator[str]:
     head = f"authorization: Bearer {key}\r\ncontent-type: application/json\r\n".encode()
-    body = stdlib_json.dumps(scene.body).encode()
+    body = json.encode(scene.body)
     request = HttpRequest(b"POST", Address.of(base).origin, scene.path.encode(), head, body)
     answer = await transport.send(request, _DEADLINES)
     try:
         if answer.status != 200:
-            raise RuntimeError(f"HTTP {answer.status}: {(await answer.read(65536)).decode(errors='replace')}")
+            raise NoAnswer(f"HTTP {answer.status}: {(await answer.read(65536)).decode(errors='replace')}")
         reader = scene.dialect.reader()
         while piece := await answer.piece():
             for event in reader.feed(piece):

@@ -8,7 +8,7 @@ from msgspec import Struct
 from cliproxy.stores.config_file import write_new
 
 _TEMPLATE = """\
-# CLI Proxy API. Every key is explained in the documentation's list of keys; edits take effect within a second.
+# CLI Proxy API. docs/configuration.md explains every key; edits take effect within a second, host and port at a restart.
 host: 127.0.0.1
 port: 8317
 
@@ -16,7 +16,7 @@ port: 8317
 api-keys:
   - {api_key}
 
-# The key of the Management API at /v0/management, from this machine only.
+# The key of the Management API at /v0/management, from this machine only. The API comes with a later release.
 remote-management:
   allow-remote: false
   secret-key: {management_key}

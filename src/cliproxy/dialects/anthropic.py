@@ -1808,7 +1808,12 @@ _WRITES: dict[type[Event], Callable[..., None]] = {
 # ---- tap ------------------------------------------------------------------------------------------------------------
 
 # Quoted names are safe to look for: inside the strings of a frame their quotes are escaped.
-_CONTENT_MARK, _END_MARK, _ERROR_MARK = b'"content_block_', b'"message_stop"', b'"error"'
+# A block that has begun is no content yet; one that came whole in its start is seen when it stops.
+_CONTENT_MARKS, _END_MARK, _ERROR_MARK = (
+    (b'"content_block_delta"', b'"content_block_stop"'),
+    b'"message_stop"',
+    b'"error"',
+)
 _USAGE_MARKS = (b'"message_start"', b'"message_delta"')
 _REST_LIMIT = 65_536
 
@@ -1829,7 +1834,7 @@ class _Tap:
         window = self._rest + data
         end = max(window.rfind(b"\n\n") + 2, window.rfind(b"\n\r\n") + 3, 2)
         self._rest = window[end if end > 2 else 0 :][-_REST_LIMIT:]
-        self.has_content = self.has_content or _CONTENT_MARK in window
+        self.has_content = self.has_content or any(mark in window for mark in _CONTENT_MARKS)
         self.is_over = self.is_over or _END_MARK in window
         if any(mark in window for mark in _USAGE_MARKS) and end > 2:
             self._kept.append(window[:end])

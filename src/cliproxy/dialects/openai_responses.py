@@ -1815,7 +1815,17 @@ def _error_of(problem: Problem) -> dict[str, object]:
 
 # ---- tap ------------------------------------------------------------------------------------------------------------
 
-_HANDSHAKE = frozenset({"response.created", "response.queued", "response.in_progress", "keepalive"})
+_HANDSHAKE = frozenset(
+    {
+        "response.created",
+        "response.queued",
+        "response.in_progress",
+        "response.output_item.added",
+        "response.content_part.added",
+        "response.reasoning_summary_part.added",
+        "keepalive",
+    }
+)
 _FAILURES = frozenset({"error", "response.failed", "response.cancelled"})
 _MARKERS = (b'"response"', b'"error"')
 """Once content flows only a frame that ends the answer holds one of these keys; in strings the quotes are escaped."""

@@ -10,20 +10,23 @@ from typing import Protocol
 
 from cliproxy.canon.answer import fold
 from cliproxy.canon.errors import BrokenAnswer, GatewayError, Problem
-from cliproxy.canon.events import Event, Failed, Finish, Ping, Start, UsageSeen
+from cliproxy.canon.events import Event, Failed, Finish, PartStart, Ping, Start, UsageSeen
 from cliproxy.canon.naming import NameRestorer, ToolNames
 from cliproxy.canon.usage import Usage
 from cliproxy.dialects.base import Dialect, Echo, StreamReader, StreamWriter
 from cliproxy.wire import json
 from cliproxy.wire.sse import FrameReader, WholeFrames
 
-_DATA_LINE = re.compile(rb"^(data: ?)([^\r\n]+)", re.MULTILINE)
+_DATA_LINE = re.compile(rb"^((?:\xef\xbb\xbf)?data: ?)([^\r\n]+)", re.MULTILINE)
+_BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
+_NOTHING = (b"null", b"false", b"{}", b"[]", b'""')
+_SHORT_BYTES = 256
 _BROKE_OFF = Problem("bad_gateway", 502, "The upstream's answer broke off before it was complete.")
 
 
 class Flow(Protocol):
     """One stream on its way. `has_content` turns true once something was said that a second attempt must not repeat;
-    `problem` is what the upstream reported inside its stream."""
+    `problem` is what the upstream reported inside its stream: its frame ends the stream, nothing follows it."""
 
     has_content: bool
     problem: Problem | None
@@ -37,7 +40,8 @@ class Flow(Protocol):
         ...
 
     def fail(self, problem: Problem) -> bytes:
-        """The frame that tells the caller of `problem`, after content."""
+        """The connection to the upstream broke: the frame that tells the caller of `problem`, or what is left to say
+        of an answer that was complete all the same. Sets `problem` in the first case only."""
         ...
 
     def keepalive(self) -> bytes: ...
@@ -61,29 +65,40 @@ class PassingFlow:
         self._array = None if dialect.is_framed else _Array()
 
     def feed(self, data: bytes) -> bytes:
+        if self.problem is not None:
+            return b""
         data = self._frames.feed(data)
         return self._passed(data) if data else data
 
     def close(self) -> bytes:
-        rest = self._frames.rest
-        out = self._passed(rest + b"\n\n") if rest.strip() else b""
-        if self.problem is not None:
-            return out
-        if self._tap.is_over:
-            return out if self._array is None else out + self._array.end()
-        self.problem = _BROKE_OFF
-        return self.fail(_BROKE_OFF)
+        return self._ended(_BROKE_OFF)
 
     def fail(self, problem: Problem) -> bytes:
-        if self._array is not None:
-            return self._array.element(self._dialect.write_error(problem, "")) + self._array.end()
-        return self._dialect.write_stream_error(problem)
+        return self._ended(problem)
 
     def keepalive(self) -> bytes:
         return self._dialect.keepalive
 
     def usage(self) -> Usage | None:
         return self._tap.usage()
+
+    def _ended(self, problem: Problem) -> bytes:
+        """The last frame may lack its blank line; half a frame is nothing that a caller could read."""
+        if self.problem is not None:
+            return b""
+        rest = self._frames.rest
+        out = self._passed(rest + b"\n\n") if _is_whole(rest) else b""
+        if self.problem is not None:
+            return out
+        if self._tap.is_over:
+            return out if self._array is None else out + self._array.end()
+        self.problem = problem
+        return out + self._failure(problem)
+
+    def _failure(self, problem: Problem) -> bytes:
+        if self._array is None:
+            return self._dialect.write_stream_error(problem)
+        return self._array.element(self._dialect.write_error(problem, "")) + self._array.end()
 
     def _passed(self, frames: bytes) -> bytes:
         tap = self._tap
@@ -92,9 +107,23 @@ class PassingFlow:
             self.has_content = tap.has_content or tap.is_over
         if tap.problem is not None:
             self.problem = tap.problem
+            frames = self._up_to_problem(frames)
         if self._rename is not None:
             frames = self._rename(frames)
-        return frames if self._array is None else self._array.elements(frames)
+        if self._array is None:
+            return frames
+        return self._array.elements(frames) + (self._array.end() if self.problem is not None else b"")
+
+    def _up_to_problem(self, frames: bytes) -> bytes:
+        """`frames` without what follows the one that reports the problem: no terminator after a failure."""
+        start = 0
+        for match in _BLANK_LINE.finditer(frames):
+            tap = self._dialect.tap()
+            tap.look(frames[start : match.end()])
+            if tap.problem is not None:
+                return frames[: match.end()]
+            start = match.end()
+        return frames
 
 
 class TranslatingFlow:
@@ -115,7 +144,10 @@ class TranslatingFlow:
         return self._write(self._reader.close())
 
     def fail(self, problem: Problem) -> bytes:
-        return self._writer.push([Failed(problem)])
+        events = self._reader.close()
+        if events and isinstance(events[-1], Failed):
+            events[-1] = Failed(problem)
+        return self._write(events)
 
     def keepalive(self) -> bytes:
         return self._writer.keepalive()
@@ -127,7 +159,7 @@ class TranslatingFlow:
         if not events:
             return b""
         if not self.has_content:
-            self.has_content = any(not isinstance(event, Start | Ping | UsageSeen | Failed) for event in events)
+            self.has_content = any(not isinstance(event, _HANDSHAKE) for event in events)
         last = events[-1]
         if isinstance(last, Failed):
             self.problem = last.problem
@@ -138,6 +170,19 @@ class TranslatingFlow:
                 if isinstance(event, UsageSeen):
                     self._usage = event.usage
         return self._writer.push(events if self._restore is None else self._restore(events))
+
+
+# A part that has begun and said nothing is no content yet: another account may begin it anew.
+_HANDSHAKE = (Start, Ping, UsageSeen, PartStart, Failed)
+
+
+def _is_whole(rest: bytes) -> bool:
+    """Whether what stands after the last blank line is a frame that only lacks its own."""
+    if not rest.strip():
+        return False
+    reader = FrameReader()
+    frames = (*reader.feed(rest), *reader.close())
+    return all(frame.data == b"[DONE]" or json.is_json(frame.data) for frame in frames)
 
 
 class _Array:
@@ -168,13 +213,22 @@ def passed_whole(dialect: Dialect, body: bytes, model: str) -> bytes:
     except GatewayError as error:
         raise BrokenAnswer("The upstream's answer is not one complete JSON object.") from error
     problem = members.get("error")
-    if problem is not None and bytes(problem) != b"null":
+    if problem is not None and bytes(problem) not in _NOTHING:
         raise BrokenAnswer(problem=dialect.read_error(0, body))
+    if len(body) < _SHORT_BYTES:
+        _refuse_failure(dialect, body)
     if model:
         name = json.encode(model)
         for path in dialect.model_paths:
             body = json.replaced(body, path, name)
     return body
+
+
+def _refuse_failure(dialect: Dialect, body: bytes) -> None:
+    """A JSON object as short as `{"detail": "..."}` is read, lest somebody's error pass for an answer."""
+    last = dialect.read_answer(body)[-1:]
+    if last and isinstance(last[0], Failed):
+        raise BrokenAnswer(problem=last[0].problem)
 
 
 def translated_whole(events: list[Event], names: ToolNames, client: Dialect, echo: Echo) -> bytes:
@@ -198,8 +252,11 @@ def _renamer(dialect: Dialect, model: str) -> Callable[[bytes], bytes]:
         data = match[2]
         if not any(key in data for key in keys):
             return match[0]
-        for path in dialect.model_paths:
-            data = json.replaced(data, path, name)
+        try:
+            for path in dialect.model_paths:
+                data = json.replaced(data, path, name)
+        except RecursionError as error:
+            raise BrokenAnswer("The upstream's answer is nested too deeply.") from error
         return match[1] + data
 
     return lambda frames: _DATA_LINE.sub(rename_line, frames)

@@ -11,6 +11,7 @@ from cliproxy.gateway.exchange import Exchange
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.gateway.snapshot import Snapshot, Target
 from cliproxy.providers.base import Ask
+from cliproxy.routing.catalog import Candidate
 from cliproxy.transport.base import Deadlines
 from cliproxy.wire import json
 from cliproxy.wire.http import Headers
@@ -35,21 +36,33 @@ async def count(runtime: Runtime, snapshot: Snapshot, call: Call, exchange: Exch
 
 async def _counted(runtime: Runtime, snapshot: Snapshot, call: Call, target: Target) -> bytes | None:
     """The upstream's own count, None when there is none to be had."""
+    candidate = _counter(runtime, snapshot, call, target)
+    if candidate is None:
+        return None
+    upstream = snapshot.upstreams[candidate.account.id]
+    prepared = call.prepare(upstream, candidate.model, snapshot)
+    ask = Ask(candidate.model, prepared.body, call.headers, "count", is_native=prepared.is_native)
+    try:
+        answer = await runtime.transport.send(upstream.provider.request(upstream, ask), _DEADLINES)
+    except GatewayError:
+        return None
+    try:
+        body = await answer.read(_MAX_ANSWER_BYTES)
+    except GatewayError:
+        return None
+    finally:
+        answer.close()
+    return body if answer.status == 200 and json.is_object(body) else None
+
+
+def _counter(runtime: Runtime, snapshot: Snapshot, call: Call, target: Target) -> Candidate | None:
+    """The first account that counts in the caller's dialect, rather one that does not rest."""
+    now = runtime.monotonic()
+    resting: Candidate | None = None
     for candidate in target.route.candidates:
         upstream = snapshot.upstreams[candidate.account.id]
-        if not upstream.provider.can_count() or upstream.dialect.name != call.dialect.name:
-            continue
-        prepared = call.prepare(upstream, candidate.model, snapshot)
-        ask = Ask(candidate.model, prepared.body, call.headers, "count", is_native=prepared.is_native)
-        try:
-            answer = await runtime.transport.send(upstream.provider.request(upstream, ask), _DEADLINES)
-        except GatewayError:
-            return None
-        try:
-            body = await answer.read(_MAX_ANSWER_BYTES)
-        except GatewayError:
-            return None
-        finally:
-            answer.close()
-        return body if answer.status == 200 and json.is_object(body) else None
-    return None
+        if upstream.provider.can_count() and upstream.dialect.name == call.dialect.name:
+            if not runtime.pool.is_resting(candidate, now):
+                return candidate
+            resting = resting or candidate
+    return resting

@@ -9,7 +9,8 @@ class Exchange(Protocol):
     """One request to be answered exactly once, by `reply` or by `start`, `send`..., `finish`.
 
     When the caller leaves, the task that serves the exchange is cancelled; nothing need be asked for. `path` is
-    decoded; `query` is raw; header names are lower case. `peer` is the socket peer's address, without port.
+    decoded; `query` is raw; header names are lower case. `peer` is the socket peer's address, without port. `extra`
+    headers go out with whatever answer is given.
     """
 
     method: str
@@ -19,6 +20,7 @@ class Exchange(Protocol):
     peer: str
     request_id: str
     is_started: bool
+    extra: Headers
 
     async def read(self) -> bytes:
         """The whole body, decompressed. Raises TooLarge, InvalidRequest or SlowRequest."""

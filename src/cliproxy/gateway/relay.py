@@ -6,14 +6,17 @@ Invariants:
   held back for that. After it, a failure ends the stream with one error frame of the caller's dialect: never a second
   answer, never a clean end.
 * A caller who leaves cancels the task; the upstream's connection is cut on the way out, in every state.
-* Each lease is settled once, unless the caller left.
+* Each lease is settled exactly once: by what the upstream said, as soon as it has said something (a stream may go on
+  for minutes after), else given back unused, also when the caller left.
 """
 
 import asyncio
 import logging
 from typing import NoReturn
 
-from cliproxy.canon.errors import ModelNotFound, Problem, UpstreamFault
+from msgspec import structs
+
+from cliproxy.canon.errors import ModelNotFound, Problem, UpstreamFault, UpstreamTimeout
 from cliproxy.dialects.base import Echo
 from cliproxy.gateway.attempts import Attempts
 from cliproxy.gateway.bridge import (
@@ -28,7 +31,8 @@ from cliproxy.gateway.calls import Call, Prepared
 from cliproxy.gateway.exchange import Exchange
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.gateway.snapshot import Snapshot
-from cliproxy.providers.base import Ask, Upstream, verdict_of
+from cliproxy.providers.base import Ask, Upstream, verdict_of, without_secret
+from cliproxy.routing.catalog import Route
 from cliproxy.routing.pool import Lease
 from cliproxy.routing.verdict import Verdict
 from cliproxy.transport.base import UpstreamAnswer
@@ -38,18 +42,21 @@ _log = logging.getLogger(__name__)
 
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 _MAX_ERROR_BYTES = 1024 * 1024
+_MAX_HELD_BYTES = 1024 * 1024
 _JSON: Headers = ((b"content-type", b"application/json"),)
 _UNBUFFERED: Headers = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
-_TOLD = frozenset({b"retry-after", b"retry-after-ms", b"request-id", b"x-should-retry", b"openai-processing-ms"})
+_WAITS = frozenset({b"retry-after", b"retry-after-ms"})
+_TOLD = _WAITS | {b"request-id", b"x-should-retry", b"openai-processing-ms"}
 _TOLD_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-", b"x-codex-")
 
 
 class _Failure(Exception):
-    """An attempt failed; the verdict says what that means."""
+    """An attempt failed; the verdict says what that means. `headers` are the upstream's."""
 
-    def __init__(self, verdict: Verdict) -> None:
+    def __init__(self, verdict: Verdict, headers: Headers = ()) -> None:
         super().__init__(verdict.fault)
         self.verdict = verdict
+        self.headers = headers
 
 
 async def relay(runtime: Runtime, snapshot: Snapshot, call: Call, exchange: Exchange) -> None:
@@ -58,31 +65,48 @@ async def relay(runtime: Runtime, snapshot: Snapshot, call: Call, exchange: Exch
     if target is None:
         raise ModelNotFound(f"No account serves the model `{call.model}`; see the list of models.", param="model")
     call.thinking = target.thinking
-    route, pool = target.route, runtime.pool
-    attempts = Attempts(snapshot.config, runtime.monotonic())
-    keepalive = Keepalive(snapshot.config.streaming.keepalive_seconds, exchange, call) if call.is_stream else None
+    attempts = Attempts(snapshot.config, target.route, runtime.monotonic())
+    if not call.is_stream:
+        await _attempted(runtime, snapshot, call, exchange, attempts, target.route, None)
+        return
+    keepalive = Keepalive(snapshot.config.streaming.keepalive_seconds, exchange, call)
     try:
-        while True:
-            lease = pool.acquire(route, runtime.monotonic(), attempts.tried)
-            if lease is None:
-                pause = attempts.start_over(runtime.random.random())
-                if pause is None:
-                    raise attempts.final(pool, route, runtime.monotonic())
-                await asyncio.sleep(pause)
-                continue
-            attempt = _Attempt(runtime, snapshot, call, exchange, lease, keepalive)
-            try:
-                await attempt.run()
-                return
-            except _Failure as failure:
-                now = runtime.monotonic()
-                pool.release(lease, now, failure.verdict)
-                _note(call, lease, failure.verdict)
-                if not attempts.failed(lease, failure.verdict, now):
-                    raise attempts.final(pool, route, now) from failure
+        await _attempted(runtime, snapshot, call, exchange, attempts, target.route, keepalive)
     finally:
-        if keepalive is not None:
-            keepalive.stop()
+        keepalive.stop()
+
+
+async def _attempted(
+    runtime: Runtime,
+    snapshot: Snapshot,
+    call: Call,
+    exchange: Exchange,
+    attempts: Attempts,
+    route: Route,
+    keepalive: "Keepalive | None",
+) -> None:
+    pool = runtime.pool
+    while True:
+        lease = pool.acquire(route, runtime.monotonic(), attempts.tried)
+        if lease is None:
+            pause = attempts.start_over(runtime.random.random(), runtime.monotonic())
+            if pause is None:
+                raise attempts.final(pool, runtime.monotonic())
+            await asyncio.sleep(pause)
+            continue
+        attempt = _Attempt(runtime, snapshot, call, exchange, lease, keepalive)
+        try:
+            await attempt.run()
+            return
+        except _Failure as failure:
+            now = runtime.monotonic()
+            attempt.settle(failure.verdict)
+            _note(call, lease, failure.verdict)
+            if not attempts.failed(lease, failure.verdict, now):
+                exchange.extra += attempt.told_limits(failure.headers)
+                raise attempts.final(pool, now) from failure
+        finally:
+            attempt.give_back()
 
 
 def _note(call: Call, lease: Lease, verdict: Verdict) -> None:
@@ -93,7 +117,7 @@ def _note(call: Call, lease: Lease, verdict: Verdict) -> None:
 class _Attempt:
     """One try with one account."""
 
-    __slots__ = ("call", "exchange", "keepalive", "lease", "prepared", "runtime", "snapshot", "upstream")
+    __slots__ = ("_is_settled", "call", "exchange", "keepalive", "lease", "prepared", "runtime", "snapshot", "upstream")
 
     def __init__(
         self,
@@ -111,23 +135,42 @@ class _Attempt:
         self.lease = lease
         self.keepalive = keepalive
         self.upstream: Upstream = snapshot.upstreams[lease.candidate.account.id]
-        self.prepared: Prepared = call.prepare(self.upstream, lease.candidate.model, snapshot)
+        self.prepared: Prepared | None = None
+        self._is_settled = False
 
     async def run(self) -> None:
-        """Raises _Failure while another account may still answer."""
-        answer = await self._ask()
+        """Raises _Failure while another account may still answer, CallerFault when the request itself is wrong."""
+        prepared = self.prepared = self.call.prepare(self.upstream, self.lease.candidate.model, self.snapshot)
+        started = self.runtime.monotonic()
+        answer = await self._ask(prepared)
         try:
             if not 200 <= answer.status < 300:
                 await self._refused(answer)
-            if self.call.is_stream:
-                await self._stream(answer)
+            if self.keepalive is None:
+                await self._whole(answer, prepared)
             else:
-                await self._whole(answer)
+                await self._stream(answer, prepared, self.keepalive, started)
         finally:
             answer.close()
 
-    async def _ask(self) -> UpstreamAnswer:
-        call, prepared = self.call, self.prepared
+    def settle(self, verdict: Verdict | None) -> None:
+        """What the upstream said decides about the account; None is a success."""
+        self._is_settled = True
+        self.runtime.pool.release(self.lease, self.runtime.monotonic(), verdict)
+
+    def give_back(self) -> None:
+        if not self._is_settled:
+            self._is_settled = True
+            self.runtime.pool.forgo(self.lease)
+
+    def told_limits(self, headers: Headers) -> Headers:
+        """What a refusal said of limits, for callers that understand its words. `retry-after` is ours to tell."""
+        if self.prepared is None or not self.prepared.is_native:
+            return ()
+        return tuple(pair for pair in _told(headers) if pair[0] not in _WAITS)
+
+    async def _ask(self, prepared: Prepared) -> UpstreamAnswer:
+        call = self.call
         ask = Ask(
             self.lease.candidate.model,
             prepared.body,
@@ -147,21 +190,14 @@ class _Attempt:
             body = await answer.read(_MAX_ERROR_BYTES)
         except UpstreamFault:
             body = b""
-        now_at = self.runtime.epoch()
-        verdict = self.upstream.provider.judge(self.upstream, answer.status, answer.headers, body, now_at)
-        raise _Failure(verdict)
+        upstream = self.upstream
+        verdict = upstream.provider.judge(upstream, answer.status, answer.headers, body, self.runtime.epoch())
+        problem = without_secret(verdict.problem, upstream.secret)
+        raise _Failure(structs.replace(verdict, problem=problem), answer.headers)
 
     def _failure(self, problem: Problem, headers: Headers = ()) -> _Failure:
-        return _Failure(verdict_of(problem, headers, self.runtime.epoch()))
-
-    def _succeeded(self) -> None:
-        self.runtime.pool.release(self.lease, self.runtime.monotonic())
-
-    def _told_headers(self, answer: UpstreamAnswer) -> Headers:
-        """What the upstream said of limits, for callers that understand its words."""
-        if not self.prepared.is_native:
-            return ()
-        return tuple(pair for pair in answer.headers if pair[0] in _TOLD or pair[0].startswith(_TOLD_PREFIXES))
+        problem = without_secret(problem, self.upstream.secret)
+        return _Failure(verdict_of(problem, headers, self.runtime.epoch()), headers)
 
     @property
     def _renamed(self) -> str:
@@ -170,88 +206,115 @@ class _Attempt:
 
     # -- whole answers
 
-    async def _whole(self, answer: UpstreamAnswer) -> None:
+    async def _whole(self, answer: UpstreamAnswer, prepared: Prepared) -> None:
         try:
-            body = self._answered(answer, await answer.read(MAX_ANSWER_BYTES))
+            body = self._answered(answer, prepared, await answer.read(MAX_ANSWER_BYTES))
         except UpstreamFault as error:
             raise self._failure(error.problem, answer.headers) from error
-        self._succeeded()
-        await self.exchange.reply(200, _JSON + self._told_headers(answer), body)
+        self.settle(None)
+        told = _told(answer.headers) if prepared.is_native else ()
+        await self.exchange.reply(200, _JSON + told, body)
 
-    def _answered(self, answer: UpstreamAnswer, body: bytes) -> bytes:
+    def _answered(self, answer: UpstreamAnswer, prepared: Prepared, body: bytes) -> bytes:
         """The caller's body. Raises UpstreamFault when the upstream's is no complete answer."""
         call, upstream = self.call, self.upstream
-        is_stream = header(answer.headers, b"content-type").startswith(b"text/event-stream")
-        if self.prepared.is_native and not is_stream:
+        is_stream = _is_event_stream(answer.headers)
+        if prepared.is_native and not is_stream:
             return passed_whole(call.dialect, body, self._renamed)
         dialect = upstream.dialect
         events = events_of_stream(dialect.reader(), body) if is_stream else dialect.read_answer(body)
-        return translated_whole(events, self.prepared.names, call.dialect, self._echo())
+        return translated_whole(events, prepared.names, call.dialect, self._echo())
 
     def _echo(self) -> Echo:
         return self.call.echo(self.call.request_id.removeprefix("req_"), self.runtime.epoch())
 
     # -- streams
 
-    async def _stream(self, answer: UpstreamAnswer) -> None:
-        flow = self._flow(answer)
-        held, is_over = await self._until_content(answer, flow)
-        answered = self._succeeded
-        if is_over and flow.problem is not None:
-            answered = self._broke_off
-        answered()
-        headers = ((b"content-type", self.call.dialect.stream_type), *_UNBUFFERED, *self._told_headers(answer))
-        exchange, keepalive = self.exchange, self.keepalive
-        assert keepalive is not None
+    async def _stream(self, answer: UpstreamAnswer, prepared: Prepared, keepalive: "Keepalive", started: float) -> None:
+        flow = self._flow(answer, prepared)
+        limit = self.snapshot.config.timeouts.first_event
+        if limit:
+            held, is_over = await self._soon(answer, flow, max(limit - (self.runtime.monotonic() - started), 0.0))
+        else:
+            held, is_over = await self._until_content(answer, flow)
+        self.settle(None)
+        exchange = self.exchange
         keepalive.flow = flow
+        keepalive.touch()
         if exchange.is_started:
             await exchange.send(held)
         else:
+            told = _told(answer.headers) if prepared.is_native else ()
+            headers = ((b"content-type", self.call.dialect.stream_type), *_UNBUFFERED, *told)
             await exchange.start(200, headers, held)
         if not is_over:
             await self._pump(answer, flow, keepalive)
+        if flow.problem is not None:
+            self._broke_off(flow.problem)
         keepalive.stop()
         await exchange.finish()
 
-    def _flow(self, answer: UpstreamAnswer) -> Flow:
+    def _flow(self, answer: UpstreamAnswer, prepared: Prepared) -> Flow:
         call = self.call
-        is_events = header(answer.headers, b"content-type").startswith(b"text/event-stream")
-        if self.prepared.is_native and is_events:
+        if prepared.is_native and _is_event_stream(answer.headers):
             return PassingFlow(call.dialect, self._renamed)
-        return TranslatingFlow(self.upstream.dialect.reader(), call.dialect.writer(self._echo()), self.prepared.names)
+        return TranslatingFlow(self.upstream.dialect.reader(), call.dialect.writer(self._echo()), prepared.names)
+
+    async def _soon(self, answer: UpstreamAnswer, flow: Flow, seconds: float) -> tuple[bytes, bool]:
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._until_content(answer, flow)
+        except TimeoutError as error:
+            raise self._failure(UpstreamTimeout("The upstream did not begin its answer in time.").problem) from error
 
     async def _until_content(self, answer: UpstreamAnswer, flow: Flow) -> tuple[bytes, bool]:
         """The bytes up to and with the first content, and whether the stream is already over."""
         held: list[bytes] = []
+        size = 0
         try:
             while not flow.has_content:
                 piece = await answer.piece()
-                held.append(flow.feed(piece) if piece else flow.close())
+                out = flow.feed(piece) if piece else flow.close()
                 if flow.problem is not None and not flow.has_content:
                     raise self._failure(flow.problem, answer.headers)
+                held.append(out)
+                size += len(out)
                 if not piece:
                     return b"".join(held), True
+                if size > _MAX_HELD_BYTES:
+                    flow.has_content = True
         except UpstreamFault as error:
             raise self._failure(error.problem, answer.headers) from error
-        return held[0] if len(held) == 1 else b"".join(held), False
+        return held[0] if len(held) == 1 else b"".join(held), flow.problem is not None
 
     async def _pump(self, answer: UpstreamAnswer, flow: Flow, keepalive: "Keepalive") -> None:
-        """The rest of the stream. From here on nothing is tried again."""
+        """The rest of the stream, up to its end or to the upstream's own failure. Nothing is tried again from here."""
         piece, feed, send = answer.piece, flow.feed, self.exchange.send
         try:
             while data := await piece():
                 if out := feed(data):
                     keepalive.touch()
                     await send(out)
+                    if flow.problem is not None:
+                        return
             out = flow.close()
         except UpstreamFault as error:
-            out = flow.fail(error.problem)
-            self._broke_off()
+            out = flow.fail(without_secret(error.problem, self.upstream.secret))
         if out:
             await send(out)
 
-    def _broke_off(self) -> None:
-        _log.info("%s %s: %s broke off its answer", self.call.request_id, self.call.model, self.upstream.account.label)
+    def _broke_off(self, problem: Problem) -> None:
+        label = self.upstream.account.label
+        _log.info("%s %s: %s broke off its answer (%s)", self.call.request_id, self.call.model, label, problem.kind)
+
+
+def _told(headers: Headers) -> Headers:
+    """What an upstream says of limits, for callers that understand its words."""
+    return tuple(pair for pair in headers if pair[0] in _TOLD or pair[0].startswith(_TOLD_PREFIXES))
+
+
+def _is_event_stream(headers: Headers) -> bool:
+    return header(headers, b"content-type")[:17].lower() == b"text/event-stream"
 
 
 class Keepalive:

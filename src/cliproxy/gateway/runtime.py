@@ -5,7 +5,7 @@ The snapshot is swapped as a whole; a request reads it once and uses that one to
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cliproxy.config.schema import Config
 from cliproxy.gateway.snapshot import Snapshot, compile_snapshot
@@ -47,10 +47,12 @@ class Runtime:
         self.pool.strategy = snapshot.strategy
         self.snapshot: Snapshot = snapshot
 
-    def learn(self, account: str, models: tuple[str, ...]) -> None:
-        """Take note of the models that an upstream listed."""
-        if self.listings.get(account) != models:
-            self.listings[account] = models
+    def learn(self, listings: Mapping[str, tuple[str, ...]]) -> None:
+        """Take note of the models that upstreams listed, by account id; lists of accounts that are gone are dropped."""
+        known = {account: names for account, names in self.listings.items() if account in self.snapshot.upstreams}
+        known |= {account: names for account, names in listings.items() if account in self.snapshot.upstreams}
+        if known != self.listings:
+            self.listings = known
             self.publish(self.snapshot.config)
 
     def next_id(self) -> str:

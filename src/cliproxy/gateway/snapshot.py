@@ -43,7 +43,7 @@ class Snapshot(Struct, frozen=True, eq=False):
         base, thinking = split_suffix(name)
         if thinking is None:
             base, thinking = split_effort(name)
-            if thinking is not None and base not in routes:
+            if thinking is not None and base not in routes and (name in self.rows or base not in self.rows):
                 base, thinking = name, None
         route = self.catalog.find(base)
         return None if route is None else Target(route, thinking)
@@ -67,8 +67,9 @@ def compile_snapshot(
     upstreams: dict[str, Upstream] = {}
     for provider in providers:
         for upstream in provider.upstreams(config, proxies):
-            account = _stocked(upstream.account, provider, listings.get(upstream.account.id))
-            upstreams.setdefault(account.id, structs.replace(upstream, account=account))
+            account = _distinct(upstream.account, upstreams)
+            account = _stocked(account, provider, listings.get(account.id))
+            upstreams[account.id] = structs.replace(upstream, account=account)
     timeouts = config.timeouts
     return Snapshot(
         config=config,
@@ -79,6 +80,15 @@ def compile_snapshot(
         deadlines=Deadlines(timeouts.connect, timeouts.first_event, timeouts.idle),
         strategy=config.routing.strategy,
     )
+
+
+def _distinct(account: Account, upstreams: Mapping[str, Upstream]) -> Account:
+    """One key may stand in several entries, with other models or another prefix: each is an account of its own."""
+    number, distinct = 1, account
+    while distinct.id in upstreams:
+        number += 1
+        distinct = structs.replace(account, id=f"{account.id}-{number}")
+    return distinct
 
 
 def _stocked(account: Account, provider: Provider, listing: tuple[str, ...] | None) -> Account:

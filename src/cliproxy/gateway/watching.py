@@ -12,6 +12,8 @@ _log = logging.getLogger(__name__)
 
 _REFRESH_SECONDS = 6 * 3600.0
 _RETRY_SECONDS = 60.0
+_LOOK_SECONDS = 0.5
+_AT_ONCE = 16
 _DEADLINES = Deadlines(connect=10.0, head=15.0, idle=15.0)
 _MAX_LISTING_BYTES = 16 * 1024 * 1024
 
@@ -19,30 +21,49 @@ _MAX_LISTING_BYTES = 16 * 1024 * 1024
 async def keep_listings(runtime: Runtime) -> None:
     """Keep the lists of models fresh for accounts that do not name theirs. Runs until cancelled.
 
-    New accounts are asked within a second of their appearance; a list that could not be had is asked for again after
-    a minute, while our own table serves in its place.
+    New accounts are asked within a second of their appearance, several at a time, so that one that hangs does not keep
+    the others waiting; what they said is published once a second. A list that could not be had is asked for again
+    after a minute, while our own table serves in its place.
     """
     due: dict[str, float] = {}
-    while True:
-        now = runtime.monotonic()
-        snapshot = runtime.snapshot
-        for account, upstream in list(snapshot.upstreams.items()):
-            if due.get(account, 0.0) <= now and _wants_listing(upstream):
-                learned = await _learn(runtime, upstream)
-                due[account] = runtime.monotonic() + (_REFRESH_SECONDS if learned else _RETRY_SECONDS)
-        for account in due.keys() - snapshot.upstreams.keys():
-            del due[account]
-        await asyncio.sleep(1.0)
+    asking: dict[str, asyncio.Task[tuple[str, ...] | None]] = {}
+    try:
+        while True:
+            _collect(runtime, asking, due)
+            now = runtime.monotonic()
+            upstreams = runtime.snapshot.upstreams
+            for account, upstream in upstreams.items():
+                if len(asking) >= _AT_ONCE:
+                    break
+                if account not in asking and due.get(account, 0.0) <= now and upstream.account.families:
+                    asking[account] = asyncio.create_task(_list(runtime, upstream))
+            for account in due.keys() - upstreams.keys():
+                del due[account]
+            await asyncio.sleep(_LOOK_SECONDS)
+    finally:
+        for task in asking.values():
+            task.cancel()
 
 
-def _wants_listing(upstream: Upstream) -> bool:
-    return bool(upstream.account.families)
+def _collect(
+    runtime: Runtime, asking: "dict[str, asyncio.Task[tuple[str, ...] | None]]", due: dict[str, float]
+) -> None:
+    """Publish the lists that have come, and note when to ask again."""
+    learned: dict[str, tuple[str, ...]] = {}
+    for account in [account for account, task in asking.items() if task.done()]:
+        models = asking.pop(account).result()
+        due[account] = runtime.monotonic() + (_RETRY_SECONDS if models is None else _REFRESH_SECONDS)
+        if models is not None:
+            learned[account] = models
+    if learned:
+        runtime.learn(learned)
 
 
-async def _learn(runtime: Runtime, upstream: Upstream) -> bool:
+async def _list(runtime: Runtime, upstream: Upstream) -> tuple[str, ...] | None:
+    """The models that the upstream lists, () when it keeps no list, None when the list could not be had."""
     request = upstream.provider.listing(upstream)
     if request is None:
-        return True
+        return ()
     try:
         answer = await runtime.transport.send(request, _DEADLINES)
         try:
@@ -51,10 +72,8 @@ async def _learn(runtime: Runtime, upstream: Upstream) -> bool:
             answer.close()
         if answer.status != 200:
             _log.debug("%s: its list of models answered %d", upstream.account.label, answer.status)
-            return False
-        models = upstream.provider.read_listing(body)
+            return None
+        return upstream.provider.read_listing(body)
     except GatewayError as error:
         _log.debug("%s: no list of models: %s", upstream.account.label, error.problem.message)
-        return False
-    runtime.learn(upstream.account.id, models)
-    return True
+        return None

@@ -1,6 +1,7 @@
 """What every provider brings: it describes requests to its upstream and judges the answers. It never performs HTTP."""
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Literal, Protocol
@@ -15,10 +16,16 @@ from cliproxy.config.secrets import Secret
 from cliproxy.dialects.base import Dialect
 from cliproxy.routing.accounts import Account, Served
 from cliproxy.routing.verdict import Fault, Verdict
-from cliproxy.wire.http import Address, Headers, HttpRequest
+from cliproxy.wire.http import Address, Headers, HttpRequest, header
 from cliproxy.wire.waits import retry_after
 
 USER_AGENT = f"cli-proxy-api/{__version__}"
+OUR_AGENT: Headers = ((b"user-agent", USER_AGENT.encode()),)
+
+# Header lines that the transport writes itself. A second one would break the request's framing, or its relay.
+_TRANSPORTS = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "keep-alive", "upgrade", "te", "accept-encoding"}
+)
 
 Operation = Literal["generate", "count"]
 
@@ -32,7 +39,10 @@ class Proxies(Struct, frozen=True):
 
 
 class Upstream(Struct, frozen=True, eq=False):
-    """An account, ready to be asked. `head` are its constant header lines and hold its credential."""
+    """An account, ready to be asked. `head` are its constant header lines and hold its credential, `secret`.
+
+    `own` are the names of headers that its configuration sets; nothing that is added per request may repeat them.
+    """
 
     account: Account
     provider: "Provider"
@@ -40,9 +50,18 @@ class Upstream(Struct, frozen=True, eq=False):
     fit: Fit
     address: Address
     head: bytes
+    secret: Secret = Secret()
+    own: frozenset[bytes] = frozenset()
 
     def __repr__(self) -> str:
         return f"Upstream({self.account.label})"
+
+    def headed(self, *lines: Headers) -> bytes:
+        """`head` and more lines, those left out that the configuration sets itself."""
+        own = self.own
+        return self.head + b"".join(
+            [b"%b: %b\r\n" % line for pairs in lines for line in pairs if not own or line[0] not in own]
+        )
 
 
 class Ask(Struct, frozen=True):
@@ -129,8 +148,12 @@ def head_lines(lines: Mapping[str, str], extra: Mapping[str, Secret]) -> bytes:
     """Header lines, those of the configuration winning over ours. Values were checked when the file was read."""
     own = {name.lower(): value for name, value in extra.items()}
     merged = {name: value for name, value in lines.items() if name not in own}
-    merged |= {name: value.reveal() for name, value in own.items()}
+    merged |= {name: value.reveal() for name, value in own.items() if name not in _TRANSPORTS}
     return b"".join(f"{name}: {value}\r\n".encode() for name, value in merged.items())
+
+
+def own_names(extra: Mapping[str, Secret]) -> frozenset[bytes]:
+    return frozenset(name.lower().encode() for name in extra)
 
 
 def served_models(models: Iterable[Model]) -> tuple[Served, ...]:
@@ -154,11 +177,9 @@ def account_of(
     )
 
 
-def forwarded(headers: Headers, names: frozenset[bytes], prefixes: tuple[bytes, ...] = ()) -> bytes:
-    """The caller's headers of those names, as lines. Parsers have refused control characters in them."""
-    return b"".join(
-        b"%b: %b\r\n" % (name, value) for name, value in headers if name in names or name.startswith(prefixes)
-    )
+def forwarded(headers: Headers, names: frozenset[bytes], prefixes: tuple[bytes, ...] = ()) -> Headers:
+    """The caller's headers of those names. Parsers have refused control characters in them."""
+    return tuple(pair for pair in headers if pair[0] in names or pair[0].startswith(prefixes))
 
 
 # ---- judging --------------------------------------------------------------------------------------------------------
@@ -167,7 +188,7 @@ _FAULTS: dict[Kind, tuple[Fault, Literal["none", "model", "account"]]] = {
     "unauthenticated": ("auth", "account"),
     "permission": ("auth", "account"),
     "billing": ("billing", "account"),
-    "quota": ("quota", "account"),
+    "quota": ("exhausted", "account"),
     "rate_limit": ("quota", "model"),
     "not_found": ("missing", "model"),
     "model_not_found": ("missing", "model"),
@@ -181,12 +202,43 @@ _FAULTS: dict[Kind, tuple[Fault, Literal["none", "model", "account"]]] = {
 }
 
 
+_CHALLENGE_SECONDS = 10.0
+_CALLERS = frozenset({400, 405, 411, 413, 414, 415, 422, 431})
+
+
 def verdict_of(problem: Problem, headers: Headers, now_at: float, stated: float | None = None) -> Verdict:
     """The verdict that a problem's kind leads to. `stated` is the vendor's own reset, where its headers tell one."""
+    if problem.status < 400:  # a redirect: followed by nobody, since it would carry the key elsewhere
+        problem = problem.seen_as(502, "bad_gateway", f"The upstream answered with HTTP {problem.status}.")
     fault, scope = _FAULTS.get(problem.kind, ("caller", "none"))
-    wait = retry_after(headers, now_at)
-    for other in (stated, problem.retry_after):
-        wait = other if wait is None else wait
-    if wait is not None and problem.retry_after is None:
+    if fault == "caller" and problem.status >= 500 and problem.kind != "unsupported":
+        fault = "broken"  # a server that calls its own failure an invalid request
+    elif problem.kind == "internal" and problem.status in _CALLERS:
+        fault = "caller"
+    wait = next((told for told in (retry_after(headers, now_at), stated, problem.retry_after) if _is_time(told)), None)
+    if wait != problem.retry_after:
         problem = structs.replace(problem, retry_after=wait)
+    if fault == "missing" and not _speaks_of_model(problem):
+        scope = "none"
+    if fault == "auth" and header(headers, b"cf-mitigated"):  # the network in front turned us away, not the vendor
+        wait = _CHALLENGE_SECONDS if wait is None else wait
     return Verdict(fault, problem, scope, wait if scope != "none" else None)
+
+
+def without_secret(problem: Problem, secret: Secret) -> Problem:
+    """`problem` without the account's credential, which some upstreams repeat in what they say of it."""
+    text = secret.reveal()
+    if len(text) < 8 or (text not in problem.message and text.encode() not in problem.native):
+        return problem
+    native = problem.native.replace(text.encode(), b"[key]")
+    return structs.replace(problem, message=problem.message.replace(text, "[key]"), native=native)
+
+
+def _is_time(seconds: float | None) -> bool:
+    return seconds is not None and math.isfinite(seconds) and seconds >= 0
+
+
+def _speaks_of_model(problem: Problem) -> bool:
+    """Whether a 404 means the model: other things of the caller's (files, earlier answers) are missing too, and must
+    not rest an account."""
+    return problem.kind == "model_not_found" or "model" in problem.message.lower()

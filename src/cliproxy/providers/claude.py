@@ -10,13 +10,13 @@ of a genuine Claude Code as a whole; we add none of our own.
 from collections.abc import Iterable
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from cliproxy.canon.errors import BrokenAnswer
 from cliproxy.config.schema import ClaudeKey, Config
 from cliproxy.dialects.anthropic import DIALECT
 from cliproxy.providers.base import (
-    USER_AGENT,
+    OUR_AGENT,
     Ask,
     Proxies,
     Upstream,
@@ -24,6 +24,7 @@ from cliproxy.providers.base import (
     address_of,
     forwarded,
     head_lines,
+    own_names,
     verdict_of,
 )
 from cliproxy.routing.verdict import Verdict
@@ -31,11 +32,13 @@ from cliproxy.wire.http import Headers, HttpRequest, header
 from cliproxy.wire.waits import until
 
 _OFFICIAL_HOST = "api.anthropic.com"
-_VERSION = b"anthropic-version: 2023-06-01\r\n"
+_VERSION: Headers = ((b"anthropic-version", b"2023-06-01"),)
 _FEATURES = frozenset({b"anthropic-beta", b"anthropic-version"})
 _CLIENT = _FEATURES | {b"user-agent", b"x-app", b"anthropic-dangerous-direct-browser-access"}
 _CLIENT_PREFIXES = (b"x-stainless-", b"x-claude-code-")
 _FAMILIES = ("requests", "tokens", "input-tokens", "output-tokens")
+_WINDOWS = (b"", b"-5h", b"-7d")
+_EMPTY_PURSE = "credit balance is too low"
 
 
 class _Listed(Struct):
@@ -61,19 +64,25 @@ class Claude:
     def request(self, upstream: Upstream, ask: Ask) -> HttpRequest:
         path = b"/messages/count_tokens" if ask.operation == "count" else b"/messages"
         target = upstream.address.prefix.encode() + path
-        return HttpRequest(b"POST", upstream.address.origin, target, upstream.head + _caller_lines(ask), ask.body)
+        return HttpRequest(b"POST", upstream.address.origin, target, upstream.headed(*_caller_lines(ask)), ask.body)
 
     def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
+        """An allowance that the headers name belongs to the whole key. A purse that is empty comes as a plain 400."""
         problem = upstream.dialect.read_error(status, body)
-        return verdict_of(problem, headers, now_at, _stated_reset(headers, now_at))
+        if problem.kind == "invalid_request" and _EMPTY_PURSE in problem.message.lower():
+            problem = structs.replace(problem, kind="billing")
+        stated = _stated_reset(headers, now_at)
+        verdict = verdict_of(problem, headers, now_at, stated)
+        if verdict.fault == "quota" and stated is not None:
+            return structs.replace(verdict, scope="account")
+        return verdict
 
     def can_count(self) -> bool:
         return True
 
     def listing(self, upstream: Upstream) -> HttpRequest | None:
         target = upstream.address.prefix.encode() + b"/models?limit=1000"
-        head = upstream.head + _VERSION + b"user-agent: " + USER_AGENT.encode() + b"\r\n"
-        return HttpRequest(b"GET", upstream.address.origin, target, head)
+        return HttpRequest(b"GET", upstream.address.origin, target, upstream.headed(_VERSION, OUR_AGENT))
 
     def read_listing(self, body: bytes) -> tuple[str, ...]:
         try:
@@ -87,7 +96,8 @@ class Claude:
         account = account_of(self.name, entry, label, (key, base), ("claude-",), entry.weight)
         address = address_of(f"{base}/v1", entry.proxy_url, config, proxies)
         lines = {"content-type": "application/json", **_credential(key, address.origin.host, entry.auth_style)}
-        return Upstream(account, self, DIALECT, DIALECT.fit, address, head_lines(lines, entry.headers))
+        head, own = head_lines(lines, entry.headers), own_names(entry.headers)
+        return Upstream(account, self, DIALECT, DIALECT.fit, address, head, entry.api_key, own)
 
 
 def _credential(key: str, host: str, style: str | None) -> dict[str, str]:
@@ -100,22 +110,26 @@ def _credential(key: str, host: str, style: str | None) -> dict[str, str]:
     return carriers
 
 
-def _caller_lines(ask: Ask) -> bytes:
+def _caller_lines(ask: Ask) -> tuple[Headers, ...]:
     """The caller's own lines in native traffic, and who we are where no genuine client says who it is."""
     if not ask.is_native:
-        return _VERSION + b"user-agent: " + USER_AGENT.encode() + b"\r\n"
-    is_claude_code = header(ask.headers, b"user-agent").startswith(b"claude-cli/")
-    lines = forwarded(ask.headers, _CLIENT, _CLIENT_PREFIXES) if is_claude_code else forwarded(ask.headers, _FEATURES)
-    if not header(ask.headers, b"anthropic-version"):
-        lines += _VERSION
-    return lines if is_claude_code else lines + b"user-agent: " + USER_AGENT.encode() + b"\r\n"
+        return _VERSION, OUR_AGENT
+    version = () if header(ask.headers, b"anthropic-version") else _VERSION
+    if header(ask.headers, b"user-agent").startswith(b"claude-cli/"):
+        return forwarded(ask.headers, _CLIENT, _CLIENT_PREFIXES), version
+    return forwarded(ask.headers, _FEATURES), version, OUR_AGENT
 
 
 def _stated_reset(headers: Headers, now_at: float) -> float | None:
     """When the exhausted allowance is full again; subscriptions say it in one header, keys in one per allowance."""
-    if header(headers, b"anthropic-ratelimit-unified-status") == b"rejected":
-        return until(header(headers, b"anthropic-ratelimit-unified-reset"), now_at)
-    waits: list[float] = []
+    unified = [
+        until(header(headers, b"anthropic-ratelimit-unified" + window + b"-reset"), now_at)
+        for window in _WINDOWS
+        if header(headers, b"anthropic-ratelimit-unified" + window + b"-status") == b"rejected"
+    ]
+    waits = [wait for wait in unified if wait is not None]
+    if waits:
+        return max(waits)
     for family in _FAMILIES:
         name = f"anthropic-ratelimit-{family}".encode()
         if header(headers, name + b"-remaining") == b"0":

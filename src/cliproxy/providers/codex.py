@@ -10,7 +10,7 @@ from cliproxy.config.schema import CodexKey, Config
 from cliproxy.dialects.openai_responses import DIALECT
 from cliproxy.providers import openai_like
 from cliproxy.providers.base import (
-    USER_AGENT,
+    OUR_AGENT,
     Ask,
     Proxies,
     Upstream,
@@ -18,13 +18,13 @@ from cliproxy.providers.base import (
     address_of,
     forwarded,
     head_lines,
+    own_names,
 )
 from cliproxy.routing.verdict import Verdict
 from cliproxy.wire.http import Headers, HttpRequest, header
 
 _SESSION = frozenset({b"session_id", b"session-id", b"conversation_id", b"thread-id", b"x-client-request-id"})
 _CLIENT = _SESSION | {b"user-agent", b"originator", b"version", b"openai-beta"}
-_OURS = b"user-agent: " + USER_AGENT.encode() + b"\r\n"
 _CLIENT_AGENTS = (b"codex_cli_rs", b"codex-tui", b"codex_exec", b"codex_vscode")
 
 
@@ -39,7 +39,7 @@ class Codex:
 
     def request(self, upstream: Upstream, ask: Ask) -> HttpRequest:
         target = upstream.address.prefix.encode() + b"/responses"
-        return HttpRequest(b"POST", upstream.address.origin, target, upstream.head + _caller_lines(ask), ask.body)
+        return HttpRequest(b"POST", upstream.address.origin, target, upstream.headed(*_caller_lines(ask)), ask.body)
 
     def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
         return openai_like.judge(upstream, status, headers, body, now_at)
@@ -48,7 +48,7 @@ class Codex:
         return False
 
     def listing(self, upstream: Upstream) -> HttpRequest | None:
-        return openai_like.listing(upstream, _OURS)
+        return openai_like.listing(upstream, OUR_AGENT)
 
     def read_listing(self, body: bytes) -> tuple[str, ...]:
         chat = ("gpt-", "o1", "o3", "o4", "codex-", "chatgpt-")
@@ -63,16 +63,17 @@ class Codex:
         account = account_of(self.name, entry, label, (key, base), families, entry.weight)
         address = address_of(base, entry.proxy_url, config, proxies)
         head = head_lines({"content-type": "application/json", "authorization": f"Bearer {key}"}, entry.headers)
-        return Upstream(account, self, DIALECT, DIALECT.fit, address, head)
+        return Upstream(account, self, DIALECT, DIALECT.fit, address, head, entry.api_key, own_names(entry.headers))
 
 
-def _caller_lines(ask: Ask) -> bytes:
+def _caller_lines(ask: Ask) -> tuple[Headers, ...]:
     if not ask.is_native:
-        return _OURS
+        return (OUR_AGENT,)
     agent = header(ask.headers, b"originator") + b" " + header(ask.headers, b"user-agent")
     if any(name in agent for name in _CLIENT_AGENTS):
-        return forwarded(ask.headers, _CLIENT, (b"x-codex-",))
-    return forwarded(ask.headers, _SESSION) + _OURS
+        lines = forwarded(ask.headers, _CLIENT, (b"x-codex-",))
+        return (lines,) if header(ask.headers, b"user-agent") else (lines, OUR_AGENT)
+    return forwarded(ask.headers, _SESSION), OUR_AGENT
 
 
 PROVIDER = Codex()

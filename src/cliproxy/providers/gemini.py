@@ -4,16 +4,17 @@ Source: https://ai.google.dev/api, checked 2026-11-24. The key travels as `x-goo
 """
 
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from cliproxy.canon.errors import BrokenAnswer
 from cliproxy.config.schema import Config, GeminiKey
 from cliproxy.dialects.gemini import DIALECT
 from cliproxy.providers.base import (
-    USER_AGENT,
+    OUR_AGENT,
     Ask,
     Proxies,
     Upstream,
@@ -21,6 +22,7 @@ from cliproxy.providers.base import (
     address_of,
     forwarded,
     head_lines,
+    own_names,
     verdict_of,
 )
 from cliproxy.routing.verdict import Verdict
@@ -56,19 +58,24 @@ class Gemini:
         query = "?alt=sse" if ask.is_stream else ""
         target = f"{upstream.address.prefix}/models/{quote(ask.model, safe='')}:{method}{query}".encode()
         is_cli = ask.is_native and b"GeminiCLI" in header(ask.headers, b"user-agent")
-        lines = forwarded(ask.headers, _CLIENT) if is_cli else b"user-agent: " + USER_AGENT.encode() + b"\r\n"
-        return HttpRequest(b"POST", upstream.address.origin, target, upstream.head + lines, ask.body)
+        lines = forwarded(ask.headers, _CLIENT) if is_cli else OUR_AGENT
+        return HttpRequest(b"POST", upstream.address.origin, target, upstream.headed(lines), ask.body)
 
     def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
-        return verdict_of(upstream.dialect.read_error(status, body), headers, now_at)
+        """Google's quotas are counted per model. A day's quota is full again at midnight in California."""
+        problem = upstream.dialect.read_error(status, body)
+        stated = None
+        if problem.kind == "quota" and problem.retry_after is None and b"PerDay" in body:
+            stated = _until_midnight_pacific(now_at)
+        verdict = verdict_of(problem, headers, now_at, stated)
+        return structs.replace(verdict, scope="model") if verdict.fault == "exhausted" else verdict
 
     def can_count(self) -> bool:
         return True
 
     def listing(self, upstream: Upstream) -> HttpRequest | None:
         target = upstream.address.prefix.encode() + b"/models?pageSize=1000"
-        head = upstream.head + b"user-agent: " + USER_AGENT.encode() + b"\r\n"
-        return HttpRequest(b"GET", upstream.address.origin, target, head)
+        return HttpRequest(b"GET", upstream.address.origin, target, upstream.headed(OUR_AGENT))
 
     def read_listing(self, body: bytes) -> tuple[str, ...]:
         try:
@@ -85,7 +92,24 @@ class Gemini:
         account = account_of(self.name, entry, label, (key, base), ("gemini-", "gemma-", "learnlm-"), entry.weight)
         address = address_of(f"{base}/v1beta", entry.proxy_url, config, proxies)
         head = head_lines({"content-type": "application/json", "x-goog-api-key": key}, entry.headers)
-        return Upstream(account, self, DIALECT, DIALECT.fit, address, head)
+        return Upstream(account, self, DIALECT, DIALECT.fit, address, head, entry.api_key, own_names(entry.headers))
+
+
+def _until_midnight_pacific(now_at: float) -> float:
+    """By the law's own rule and not by a time-zone table, which slim systems lack: from the second Sunday of March to
+    the first of November California is 7 hours behind, else 8."""
+    now = datetime.fromtimestamp(now_at, UTC)
+    begins = _sunday(now.year, 3, 2) + timedelta(hours=10)
+    ends = _sunday(now.year, 11, 1) + timedelta(hours=9)
+    offset = timedelta(hours=7 if begins <= now < ends else 8)
+    local = now - offset
+    midnight = local.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    return (midnight - local).total_seconds()
+
+
+def _sunday(year: int, month: int, number: int) -> datetime:
+    first = datetime(year, month, 1, tzinfo=UTC)
+    return first + timedelta(days=(6 - first.weekday()) % 7 + 7 * (number - 1))
 
 
 PROVIDER = Gemini()

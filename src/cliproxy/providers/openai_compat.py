@@ -20,6 +20,7 @@ from cliproxy.providers.base import (
     account_of,
     address_of,
     head_lines,
+    own_names,
 )
 from cliproxy.routing.verdict import Verdict
 from cliproxy.wire.http import Headers, HttpRequest
@@ -85,7 +86,8 @@ class OpenAICompatible:
             lines["authorization"] = f"Bearer {secret}"
         flavour = _FLAVOURS.get(address.origin.host, _PLAIN)
         fit = structs.replace(flavour.dialect.fit, reasoning="text" if flavour.takes_reasoning else "none")
-        return Upstream(account, self, flavour.dialect, fit, address, head_lines(lines, entry.headers))
+        head, own = head_lines(lines, entry.headers), own_names(entry.headers)
+        return Upstream(account, self, flavour.dialect, fit, address, head, key.api_key, own)
 
 
 def _agent_word(name: str) -> str:

@@ -3,6 +3,8 @@
 Source: https://platform.openai.com/docs/guides/rate-limits and /docs/api-reference/models, checked 2026-11-24.
 """
 
+import re
+
 import msgspec
 from msgspec import Struct, field
 
@@ -10,7 +12,7 @@ from cliproxy.canon.errors import BrokenAnswer
 from cliproxy.providers.base import Upstream, verdict_of
 from cliproxy.routing.verdict import Verdict
 from cliproxy.wire.http import Headers, HttpRequest, header
-from cliproxy.wire.waits import duration
+from cliproxy.wire.waits import duration, until
 
 
 class _Listed(Struct):
@@ -21,16 +23,25 @@ class _Listing(Struct):
     data: list[_Listed] = field(default_factory=list[_Listed])
 
 
+_RESETS_AT = re.compile(rb'"resets_at"\s*:\s*(\d{9,12})')
+"""Of a plan's limit; epoch seconds."""
+
 _decode_listing = msgspec.json.Decoder(_Listing).decode
 
 
 def judge(upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
-    return verdict_of(upstream.dialect.read_error(status, body), headers, now_at, _stated_reset(headers))
+    problem = upstream.dialect.read_error(status, body)
+    stated = None
+    if status == 429:
+        stated = _stated_reset(headers)
+        if problem.retry_after is None and (match := _RESETS_AT.search(body)) is not None:
+            stated = until(match[1], now_at)
+    return verdict_of(problem, headers, now_at, stated)
 
 
-def listing(upstream: Upstream, lines: bytes = b"") -> HttpRequest:
+def listing(upstream: Upstream, lines: Headers = ()) -> HttpRequest:
     target = upstream.address.prefix.encode() + b"/models"
-    return HttpRequest(b"GET", upstream.address.origin, target, upstream.head + lines)
+    return HttpRequest(b"GET", upstream.address.origin, target, upstream.headed(lines))
 
 
 def read_listing(body: bytes) -> tuple[str, ...]:

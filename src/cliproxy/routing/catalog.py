@@ -22,13 +22,14 @@ class Candidate(Struct, frozen=True):
 class Tier(Struct, frozen=True):
     """Candidates of one priority, in stable order; `places` finds an account's place by its id."""
 
+    priority: int
     candidates: tuple[Candidate, ...]
     places: dict[str, int]
 
     @classmethod
-    def of(cls, candidates: Sequence[Candidate]) -> "Tier":
+    def of(cls, priority: int, candidates: Sequence[Candidate]) -> "Tier":
         places = {candidate.account.id: place for place, candidate in enumerate(candidates)}
-        return cls(tuple(candidates), places)
+        return cls(priority, tuple(candidates), places)
 
 
 class Route(Struct, frozen=True):
@@ -109,7 +110,7 @@ def _route(model: str, candidates: Sequence[Candidate]) -> Route:
         unique.setdefault(candidate.account.id, candidate)
     priorities = sorted({candidate.account.priority for candidate in unique.values()}, reverse=True)
     tiers = (
-        [candidate for candidate in unique.values() if candidate.account.priority == priority]
+        Tier.of(priority, [candidate for candidate in unique.values() if candidate.account.priority == priority])
         for priority in priorities
     )
-    return Route(model, tuple(Tier.of(tier) for tier in tiers))
+    return Route(model, tuple(tiers))

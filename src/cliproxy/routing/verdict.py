@@ -6,12 +6,12 @@ from msgspec import Struct
 
 from cliproxy.canon.errors import Problem
 
-Fault = Literal["caller", "auth", "billing", "quota", "missing", "overload", "network", "broken"]
+Fault = Literal["caller", "auth", "billing", "quota", "exhausted", "missing", "overload", "network", "broken"]
 """Whose fault and what kind:
 
 * caller: the request itself; never touches health, never retried
 * auth, billing: the account's key or its purse
-* quota: out of allowance for now
+* quota: out of allowance for a moment; exhausted: for hours, the plan or the day is used up
 * missing: the account does not have this model
 * overload, network, broken: the vendor, or the way to it
 """
@@ -41,6 +41,7 @@ POLICIES: dict[Fault, Policy] = {
     "auth": Policy(moves_on=True, spends_retry=False, first_rest=60, longest_rest=3600),
     "billing": Policy(moves_on=True, spends_retry=False, first_rest=600, longest_rest=3600),
     "quota": Policy(moves_on=True, spends_retry=False, first_rest=1, longest_rest=1800),
+    "exhausted": Policy(moves_on=True, spends_retry=False, first_rest=600, longest_rest=3600),
     "missing": Policy(moves_on=True, spends_retry=False, first_rest=600, longest_rest=3600),
     "overload": Policy(moves_on=True, spends_retry=True, first_rest=0, longest_rest=0),
     "network": Policy(moves_on=True, spends_retry=True, first_rest=0, longest_rest=0),

@@ -7,10 +7,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import cast
 
-from cliproxy.canon.errors import InvalidRequest
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.server.bodies import too_large, unfolded
-from cliproxy.server.reply import serve
+from cliproxy.server.reply import head_lines, serve
 from cliproxy.wire.http import Headers, header
 
 Scope = MutableMapping[str, object]
@@ -37,7 +36,12 @@ class AsgiApp:
 
 
 class AsgiExchange:
-    """See `gateway.exchange.Exchange`. After the body was read a task waits for the caller to leave."""
+    """See `gateway.exchange.Exchange`.
+
+    After the body was read a task waits for the caller to leave. Keep-alives come from timers and run as tasks too:
+    whoever writes first writes the head, and nobody writes after the end. Callers of HTTP/1.0 know no chunks, which
+    servers would write all the same: theirs is sent when it is complete.
+    """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, runtime: Runtime) -> None:
         self.method = cast("str", scope["method"])
@@ -50,13 +54,20 @@ class AsgiExchange:
         self.is_started = False
         self.is_gone = False
         self.extra: Headers = ()
+        self.id_name = b""
         self._limit = runtime.snapshot.config.limits.max_body_bytes
         self._receive = receive
         self._send = send
+        self._head: tuple[int, Headers] | None = None
+        self._held: list[bytes] | None = [] if scope.get("http_version") in ("0.9", "1.0") else None
+        self._is_over = False
         self._writing = asyncio.Lock()
         self._helpers: set[asyncio.Task[None]] = set()
 
     async def read(self) -> bytes:
+        length = header(self.headers, b"content-length")
+        if length.isdigit() and int(length) > self._limit:
+            raise too_large(self._limit)
         pieces: list[bytes] = []
         size = 0
         while True:
@@ -75,43 +86,58 @@ class AsgiExchange:
         return unfolded(b"".join(pieces), header(self.headers, b"content-encoding"), self._limit)
 
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:
-        length = (b"content-length", str(len(body)).encode())
-        async with self._writing:
-            await self._head(status, (*headers, length) if status != 204 else headers)
-            shown = b"" if self.method == "HEAD" else body
-            await self._send({"type": "http.response.body", "body": shown, "more_body": False})
+        self._open(status, headers)
+        await self._end(body)
 
     async def start(self, status: int, headers: Headers, data: bytes = b"") -> None:
-        async with self._writing:
-            if not self.is_started:
-                await self._head(status, headers)
-            await self._body(data)
+        self._open(status, headers)
+        await self.send(data)
 
     async def send(self, data: bytes) -> None:
-        async with self._writing:
-            await self._body(data)
+        if self._held is None:
+            await self._write(data)
+        else:
+            self._held.append(data)
 
     async def finish(self) -> None:
-        async with self._writing:
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+        if self._held is None:
+            await self._write(b"", is_last=True)
+        else:
+            await self._end(b"".join(self._held))
 
     def nudge(self, status: int, headers: Headers, data: bytes) -> None:
-        if not self._writing.locked():
-            self._keep(asyncio.create_task(self.start(status, headers, data)))
+        if self._writing.locked() or self._is_over or not data:
+            return
+        self._open(status, headers)
+        self._keep(asyncio.create_task(self.send(data)))
 
     def release(self) -> None:
         for helper in self._helpers:
             helper.cancel()
 
-    async def _head(self, status: int, headers: Headers) -> None:
-        if self.is_started:
-            raise InvalidRequest("The answer has already begun.")
-        self.is_started = True
-        await self._send({"type": "http.response.start", "status": status, "headers": [*headers, *self.extra]})
+    def _open(self, status: int, headers: Headers) -> None:
+        """Decide the head, unless a keep-alive did before."""
+        if not self.is_started:
+            self.is_started = True
+            self._head = (status, head_lines(self, headers))
 
-    async def _body(self, data: bytes) -> None:
-        if data:
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+    async def _end(self, body: bytes) -> None:
+        """A whole answer of known length."""
+        if self._head is not None and self._head[0] != 204:
+            status, lines = self._head
+            self._head = (status, (*lines, (b"content-length", str(len(body)).encode())))
+        await self._write(b"" if self.method == "HEAD" else body, is_last=True)
+
+    async def _write(self, data: bytes, *, is_last: bool = False) -> None:
+        async with self._writing:
+            if self._is_over:
+                return
+            self._is_over = is_last
+            if self._head is not None:
+                (status, lines), self._head = self._head, None
+                await self._send({"type": "http.response.start", "status": status, "headers": list(lines)})
+            if data or is_last:
+                await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
 
     def _watch(self, server: "asyncio.Task[object] | None") -> None:
         async def wait() -> None:

@@ -2,12 +2,11 @@
 
 import io
 import zlib
+from collections.abc import Callable
 
 import zstandard
 
 from cliproxy.canon.errors import InvalidRequest, TooLarge
-
-_WBITS = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
 
 
 def too_large(limit: int) -> TooLarge:
@@ -23,19 +22,47 @@ def unfolded(body: bytes, encoding: bytes, limit: int) -> bytes:
     name = encoding.strip().lower()
     if not name or name == b"identity":
         return body
+    unfold = _CODINGS.get(name)
+    if unfold is None:
+        shown = name.decode("latin-1")[:20]
+        raise InvalidRequest(f"`content-encoding: {shown}` is not supported; gzip, deflate and zstd are.")
     try:
-        if name == b"zstd":
-            plain = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body)).read(limit + 1)
-        elif name in _WBITS:
-            inflate = zlib.decompressobj(_WBITS[name])
-            plain = inflate.decompress(body, limit + 1)
-            if len(plain) <= limit and not inflate.eof:
-                raise InvalidRequest("The compressed request body is incomplete.")
-        else:
-            shown = name.decode("latin-1")[:20]
-            raise InvalidRequest(f"`content-encoding: {shown}` is not supported; gzip, deflate and zstd are.")
+        plain = unfold(body, limit + 1)
     except (zlib.error, zstandard.ZstdError) as error:
         raise InvalidRequest(f"The request body is not valid {name.decode()}.") from error
     if len(plain) > limit:
         raise too_large(limit)
     return plain
+
+
+def _from_gzip(body: bytes, most: int) -> bytes:
+    return _inflated(body, most, 31)
+
+
+def _from_deflate(body: bytes, most: int) -> bytes:
+    """With zlib's frame, as HTTP defines it, or without, as many programs write it."""
+    is_framed = len(body) > 1 and body[0] & 15 == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+    return _inflated(body, most, 15 if is_framed else -15)
+
+
+def _inflated(body: bytes, most: int, window: int) -> bytes:
+    inflate = zlib.decompressobj(window)
+    plain = inflate.decompress(body, most)
+    if len(plain) < most and not inflate.eof:
+        raise InvalidRequest("The compressed request body is incomplete.")
+    if inflate.unused_data:
+        raise InvalidRequest("More follows after the end of the compressed request body.")
+    return plain
+
+
+def _from_zstd(body: bytes, most: int) -> bytes:
+    """A body that breaks off gives what it has; whoever reads the JSON in it will see."""
+    return zstandard.ZstdDecompressor().stream_reader(io.BytesIO(body), read_across_frames=True).read(most)
+
+
+_CODINGS: dict[bytes, Callable[[bytes, int], bytes]] = {
+    b"gzip": _from_gzip,
+    b"x-gzip": _from_gzip,
+    b"deflate": _from_deflate,
+    b"zstd": _from_zstd,
+}

@@ -1,31 +1,52 @@
-"""The fast path: hot routes answered inside uvicorn's own HTTP protocol, without ASGI's dictionaries and queues.
+"""The connections of both edges, bounded in size and time, and the fast path on them.
 
-uvicorn keeps the life cycle, signals, keep-alive timers, TLS and the ASGI application for every other address. This
-file touches internals of its httptools protocol, hence the pinned minor version; one suite runs over both adapters,
-and `CLIPROXY_EDGE=asgi` switches this one off.
+uvicorn keeps the life cycle, signals, keep-alive timers, TLS and the ASGI application. Hot routes are answered inside
+its HTTP protocol, without ASGI's dictionaries and queues; `CLIPROXY_EDGE=asgi` leaves none hot. This file touches
+internals of the httptools protocol, hence the pinned minor version; one suite runs over both edges.
 
-Per connection, on top of uvicorn's states: a request is *fast* from the end of its head to the end of its answer.
-Pipelined requests behind a fast one go the ASGI way, which queues them. `deadline` is when the rest of a head or body
-must have come; the reaper closes connections beyond theirs. Heads are bounded while they arrive.
+One connection, on top of uvicorn's states:
+
+    arriving   (idle) -> head -> body -> (idle) ...      answering   `_running`, behind it uvicorn's pipeline
+
+* `_fast` takes the body that is arriving; None while uvicorn's cycle takes it. `_running` is the request being
+  answered. Pipelined requests behind it go the ASGI way, which queues them, hot ones too.
+* `deadline` is when the rest of a head, or more of a body, must have come; `reap` expires connections beyond theirs.
+  It does not run while we do not read, nor against a caller who waits for an earlier answer.
+* What is no request (malformed, too large, too late) is refused in the dialect of its address, as far as that is
+  known. Then the connection is deaf: what still comes is thrown away until the caller closes or `linger_seconds` are
+  over, since closing with unread bytes would reset the connection and the caller might never see why.
+* A refusal never cuts into an answer: while one is under way the connection falls deaf and closes after it.
+* An answer may come before its request is whole (too large, no key); the rest of the body is thrown away.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any, cast
 from urllib.parse import unquote
 
+from httptools import HttpRequestParser
 from uvicorn import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from cliproxy.canon.errors import GatewayError, InvalidRequest, Problem, SlowRequest, TooLarge
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.server.bodies import too_large, unfolded
-from cliproxy.server.reply import serve
+from cliproxy.server.reply import head_lines, may_enter, refuse, serve
 from cliproxy.wire.http import Headers, header
 
-HEAD_SECONDS = 30.0
-BODY_GAP_SECONDS = 30.0
-_HOT = (b"/v1/chat/completions", b"/v1/messages", b"/v1/responses", b"/v1beta/models/", b"/v1/models/")
-_ERROR_BODY = b'{"error":{"message":"%b","type":"invalid_request_error","param":null,"code":null}}'
+HOT = (
+    b"/v1/chat/completions",
+    b"/v1/messages",
+    b"/v1/responses",
+    b"/v1/completions",
+    b"/v1beta/models/",
+    b"/v1/models/",
+)
+
+# Bodies that say they are larger than this are taken only from callers who may enter; others cost us no memory.
+_SMALL_BODY_BYTES = 256 * 1024
 
 
 class _NoEvent:
@@ -39,17 +60,19 @@ class FastExchange:
 
     __slots__ = (
         "_is_chunked",
-        "_keeps_http10",
         "_protocol",
         "_size",
         "body",
         "disconnected",
         "extra",
         "headers",
+        "id_name",
+        "is_looked_at",
         "is_started",
         "is_too_large",
         "keep_alive",
         "method",
+        "more_body",
         "path",
         "peer",
         "pieces",
@@ -60,27 +83,37 @@ class FastExchange:
     )
 
     message_event = _NoEvent()
-    more_body = False
 
-    def __init__(self, protocol: "FastProtocol", path: str, query: bytes) -> None:
+    def __init__(self, protocol: "FastProtocol", method: str = "POST") -> None:
+        path, _, query = protocol.url.partition(b"?")
+        text = path.decode("latin-1")
+        parser = protocol.parser
+        is_old = parser.get_http_version() != "1.1"
         self.response_complete = False
         self.disconnected = False
-        self.keep_alive = True
+        self.more_body = True
+        self.keep_alive = not is_old and parser.should_keep_alive()
         self.body = b""
         self._protocol = protocol
-        self.method = "POST"
-        self.path = path
+        self.method = method
+        self.path = unquote(text) if "%" in text else text
         self.query = query
         self.headers: Headers = tuple(protocol.headers)
         self.peer = protocol.client[0] if protocol.client else ""
         self.request_id = protocol.runtime.next_id()
         self.extra: Headers = ()
+        self.id_name = b""
         self.is_started = False
         self.is_too_large = False
+        self.is_looked_at = False
         self.pieces: list[bytes] = []
         self.task: asyncio.Task[None] | None = None
         self._size = 0
-        self._is_chunked = True
+        self._is_chunked = not is_old
+
+    @property
+    def response_started(self) -> bool:
+        return self.is_started
 
     def take(self, piece: bytes, limit: int) -> None:
         self._size += len(piece)
@@ -94,6 +127,8 @@ class FastExchange:
         limit = self._protocol.body_limit
         if self.is_too_large:
             raise too_large(limit)
+        if self.more_body:
+            raise InvalidRequest("The request was refused before its body had arrived; send it again.")
         pieces = self.pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self.pieces = []
@@ -101,10 +136,11 @@ class FastExchange:
 
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:
         self.is_started = True
-        lines = (*headers, *self.extra)
+        lines = head_lines(self, headers)
         if status != 204:
             lines = (*lines, (b"content-length", b"%d" % len(body)))
-        self._protocol.transport.write(self._head(status, lines) + body)
+        head = self._head(status, lines)
+        self._protocol.transport.write(head if self.method == "HEAD" else head + body)
         self._complete()
 
     async def start(self, status: int, headers: Headers, data: bytes = b"") -> None:
@@ -129,25 +165,29 @@ class FastExchange:
 
     def nudge(self, status: int, headers: Headers, data: bytes) -> None:
         protocol = self._protocol
-        if protocol.flow.write_paused or self.response_complete:
+        if protocol.flow.write_paused or self.response_complete or not data:
             return
         if not self.is_started:
             self._open(status, headers, data)
         else:
             protocol.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
-    def shutdown(self) -> None:
-        self.keep_alive = False
+    def ended(self, task: "asyncio.Task[None]") -> None:
+        """The task that serves this exchange is over; an answer that is not complete never will be."""
+        protocol = self._protocol
+        protocol.tasks.discard(task)
+        if not self.response_complete:
+            protocol.transport.abort()
 
     def _open(self, status: int, headers: Headers, data: bytes) -> None:
         self.is_started = True
-        lines = (*headers, *self.extra)
-        if self._protocol.parser is not None and self._protocol.parser.get_http_version() == "1.0":
-            self._is_chunked = self.keep_alive = False
-        else:
+        lines = head_lines(self, headers)
+        if self._is_chunked:
             lines = (*lines, (b"transfer-encoding", b"chunked"))
-        if data and self._is_chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
+            if data:
+                data = b"%x\r\n%b\r\n" % (len(data), data)
+        else:
+            self.keep_alive = False
         self._protocol.transport.write(self._head(status, lines) + data)
 
     def _head(self, status: int, lines: Headers) -> bytes:
@@ -164,9 +204,17 @@ class FastExchange:
 
 
 class FastProtocol(HttpToolsProtocol):
-    """One connection. `runtime` is set on a subclass, since uvicorn constructs protocols itself."""
+    """One connection. `protocol_of` makes the subclass that uvicorn, which constructs protocols itself, is given."""
 
     runtime: Runtime
+    parser: HttpRequestParser
+    hot: tuple[bytes, ...] = HOT
+    """Prefixes of the addresses that are answered here."""
+    head_seconds = 30.0
+    """From the first byte of a head, or from the connection, to the end of the head."""
+    body_gap_seconds = 30.0
+    """Between two pieces of a body."""
+    linger_seconds = 2.0
 
     def __init__(
         self,
@@ -176,120 +224,206 @@ class FastProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
+        self.url = b""
+        self.headers = []
         self.deadline = 0.0
         self.body_limit = 0
-        self._head_bytes = 0
-        self._in_head = True
+        self._in_head = False
+        self._is_deaf = False
+        self._overhead_bytes = 0
         self._fast: FastExchange | None = None
+        self._running: FastExchange | RequestResponseCycle | None = None
 
     # -- uvicorn's seams
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # pyright: ignore[reportArgumentType]
-        self.deadline = self.loop.time() + HEAD_SECONDS
+        self.deadline = self.loop.time() + self.head_seconds
 
     def connection_lost(self, exc: Exception | None) -> None:
-        fast = self._fast
-        if fast is not None and fast.task is not None and not fast.response_complete:
-            fast.task.cancel()
+        running = self._running
+        if running is not None and not running.response_complete:
+            _abandon(running)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._in_head:
-            self._head_bytes += len(data)
+        if self._is_deaf:
+            return
+        self._overhead_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > self.runtime.snapshot.config.limits.max_header_bytes:
-            self._refuse(431, b"The request's headers are larger than limits.max-header-bytes.")
+        fast = self._fast
+        if fast is not None and fast.task is None and not fast.is_looked_at:
+            self._look_at(fast)
+        if self._overhead_bytes > self.runtime.snapshot.config.limits.max_header_bytes:
+            self._refuse(self._oversize() if self._in_head else InvalidRequest("The request brings no body."))
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(400, msg.encode())
+        self._refuse(InvalidRequest("This is not valid HTTP."))
 
     def _unsupported_upgrade_warning(self) -> None:
         """Upgrades are answered by the routes; nothing to warn of."""
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
 
     # -- httptools callbacks
 
     def on_message_begin(self) -> None:
         self._in_head = True
-        self._head_bytes = 0
-        self.deadline = self.loop.time() + HEAD_SECONDS
+        self.deadline = self.loop.time() + self.head_seconds
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # and not among the trailers, which nobody asked for
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self._in_head = False
         limits = self.runtime.snapshot.config.limits
-        self.body_limit = limits.max_body_bytes
-        size = sum(len(name) + len(value) for name, value in self.headers)
+        size = len(self.url) + sum([len(name) + len(value) for name, value in self.headers])
         if size > limits.max_header_bytes:
-            self._refuse(431, b"The request's headers are larger than limits.max-header-bytes.")
-            return
-        parser = self.parser
-        if parser is not None and self._is_free() and self.url.startswith(_HOT) and parser.get_method() == b"POST":
-            self._begin()
+            self._refuse(self._oversize())
+            raise ValueError("the parser must stop here")
+        self._in_head = False
+        self._overhead_bytes = 0
+        self.body_limit = limits.max_body_bytes
+        if self.url.startswith(self.hot) and self.parser.get_method() == b"POST" and self._is_free():
+            fast = self._fast = self._running = FastExchange(self)
+            self.cycle = fast  # pyright: ignore[reportAttributeAccessIssue]
         else:
             self._fast = None
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        self.deadline = self.loop.time() + BODY_GAP_SECONDS
+        self._overhead_bytes = 0
+        self.deadline = self.loop.time() + self.body_gap_seconds
         fast = self._fast
         if fast is None:
             super().on_body(body)
-            return
-        fast.take(body, self.body_limit)
-        if fast.is_too_large and fast.task is None:
-            fast.keep_alive = False
-            self._run(fast)
+        elif fast.task is None:
+            fast.take(body, self.body_limit)
+            if fast.is_too_large:
+                self._run(fast, serve(self.runtime, fast))
 
     def on_message_complete(self) -> None:
+        self._overhead_bytes = 0
         self.deadline = 0.0
         fast = self._fast
         if fast is None:
             super().on_message_complete()
-        elif fast.task is None and not fast.response_complete:
-            self._run(fast)
+            return
+        fast.more_body = False
+        if fast.task is None:
+            self._run(fast, serve(self.runtime, fast))
 
     # -- ours
-
-    def _is_free(self) -> bool:
-        """Whether no earlier request of this connection is still being answered."""
-        cycle = cast("FastExchange | None", self.cycle)
-        return cycle is None or cycle.response_complete
 
     def answered(self, exchange: FastExchange) -> None:
         """`exchange` is complete: close or go on as uvicorn would."""
         if not exchange.keep_alive:
-            self.transport.close()
+            self._hang_up(exchange)
         self.on_response_complete()
 
     def expire(self) -> None:
-        """The rest of a request did not come in time."""
-        self.deadline = 0.0
-        self._refuse(408, b"The request did not arrive in time.")
+        """`deadline` has passed; called by `reap`."""
+        if self._is_deaf:
+            self.transport.abort()
+            return
+        running = self._running
+        is_answering = running is not None and not running.response_complete
+        if self.flow.read_paused or (is_answering and not self._awaits_body()):
+            self.deadline = self.loop.time() + self.head_seconds
+        elif is_answering or self._in_head:
+            self._refuse(SlowRequest())
+        else:
+            self.transport.close()
 
-    def _begin(self) -> None:
-        path, _, query = self.url.partition(b"?")
-        text = path.decode("latin-1")
-        fast = self._fast = FastExchange(self, unquote(text) if "%" in text else text, query)
-        parser = self.parser
-        fast.keep_alive = parser is not None and parser.get_http_version() != "1.0" and parser.should_keep_alive()
-        self.cycle = fast  # pyright: ignore[reportAttributeAccessIssue]
-        if self.expect_100_continue:
+    def _is_free(self) -> bool:
+        """Whether no earlier request of this connection is still being answered."""
+        running = self._running
+        return (running is None or running.response_complete) and not self.pipeline
+
+    def _awaits_body(self) -> bool:
+        """Whether the request being answered is the one that is arriving, and its answer has not begun."""
+        running = self._running
+        return (
+            running is not None
+            and running is cast("object", self.cycle)
+            and running.more_body
+            and not running.response_started
+        )
+
+    def _look_at(self, fast: FastExchange) -> None:
+        """A request that did not come at once: refuse it now if it will be refused anyway, else encourage it."""
+        fast.is_looked_at = True
+        length = header(fast.headers, b"content-length")
+        is_small = bool(length) and int(length) <= min(_SMALL_BODY_BYTES, self.body_limit)
+        if is_small and not self.expect_100_continue:
+            return
+        fast.is_too_large = int(length or b"0") > self.body_limit
+        if fast.is_too_large or not may_enter(self.runtime, fast):
+            self._run(fast, serve(self.runtime, fast))
+        elif self.expect_100_continue:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _run(self, fast: FastExchange) -> None:
-        task = fast.task = self.loop.create_task(serve(self.runtime, fast))
+    def _run(self, fast: FastExchange, work: Coroutine[Any, Any, None]) -> None:  # pyright: ignore[reportExplicitAny]
+        task = fast.task = self.loop.create_task(work)
         self.tasks.add(task)
-        task.add_done_callback(self.tasks.discard)
+        task.add_done_callback(fast.ended)
 
-    def _refuse(self, status: int, message: bytes) -> None:
-        """For requests that never became exchanges. JSON, since every caller here expects JSON."""
-        if self.transport.is_closing():
+    def _oversize(self) -> GatewayError:
+        is_address = not self.headers or len(self.url) > sum([len(name) + len(value) for name, value in self.headers])
+        status, what = (414, "address is") if is_address else (431, "headers are")
+        text = f"The request's {what} larger than this gateway accepts (`limits.max-header-bytes`)."
+        return TooLarge(problem=Problem("too_large", status, text))
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Answer what never became a whole request, and listen no more."""
+        if self._is_deaf or self.transport.is_closing():
             return
-        body = _ERROR_BODY % message
-        head = b"%bcontent-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
-        self.transport.write(head % (STATUS_LINE[status], len(body)) + body)
-        self.transport.close()
+        self._is_deaf = True
+        self.deadline = 0.0
+        running = self._running
+        if running is not None and not running.response_complete:
+            if not self._awaits_body():
+                self._close_after_answers(running)
+                return
+            _abandon(running)
+        fast = self._fast = self._running = FastExchange(self, self._method())
+        fast.keep_alive = False
+        self.cycle = fast  # pyright: ignore[reportAttributeAccessIssue]
+        self._run(fast, refuse(self.runtime, fast, error))
+
+    def _method(self) -> str:
+        method = self.parser.get_method() if not self._in_head or self.headers else b"POST"
+        return method.decode("latin-1")
+
+    def _close_after_answers(self, running: FastExchange | RequestResponseCycle) -> None:
+        """Answer the requests that are whole, then close."""
+        queue = self.pipeline
+        if queue and queue[0][0].more_body:
+            queue.popleft()
+        last = queue[0][0] if queue else running
+        last.keep_alive = False
+
+    def _hang_up(self, exchange: FastExchange) -> None:
+        transport = self.transport
+        if not (self._is_deaf or exchange.more_body) or not transport.can_write_eof():
+            transport.close()
+            return
+        self._is_deaf = True
+        self.deadline = self.loop.time() + self.linger_seconds
+        transport.write_eof()
+
+
+def protocol_of(runtime: Runtime, *, is_fast: bool) -> type[FastProtocol]:
+    """The class that uvicorn makes connections of. Unless `is_fast`, the ASGI application answers everything."""
+
+    class Bound(FastProtocol):
+        hot = HOT if is_fast else ()
+
+    Bound.runtime = runtime
+    return Bound
 
 
 async def reap(server_state: ServerState) -> None:
@@ -301,3 +435,12 @@ async def reap(server_state: ServerState) -> None:
         for connection in list(server_state.connections):
             if isinstance(connection, FastProtocol) and 0 < connection.deadline < now:
                 connection.expire()
+
+
+def _abandon(running: FastExchange | RequestResponseCycle) -> None:
+    """Nobody waits for this answer any more."""
+    running.disconnected = True
+    if not isinstance(running, FastExchange):
+        running.message_event.set()
+    elif running.task is not None:
+        running.task.cancel()

@@ -23,20 +23,24 @@ _ALLOWED: Headers = (
 
 
 class OpenExchange(Exchange, Protocol):
-    """An exchange at the edge: `extra` headers go out with whatever answer is given."""
+    """An exchange at the edge: `extra` headers go out with whatever answer is given.
+
+    `id_name` is the header in which the caller's SDK looks for the request's id, besides `x-request-id`; b"" for none.
+    """
 
     extra: Headers
+    id_name: bytes
 
 
 async def serve(runtime: Runtime, exchange: OpenExchange) -> None:
     """Answer `exchange`, whatever happens."""
-    config = runtime.snapshot.config
-    exchange.extra = ((b"x-request-id", exchange.request_id.encode()), *_cors(exchange, config))
+    exchange.extra = _extra(exchange, runtime.snapshot.config)
     try:
         if exchange.method == "OPTIONS":
             await _preflight(exchange)
             return
         door = routes.find(exchange)
+        exchange.id_name = routes.ID_NAMES.get(door.dialect.name, b"")
         if door.needs_key and not runtime.snapshot.keys.admit(exchange):
             exchange.extra = exchange.extra[:1]
         await door.handler(runtime, exchange, door)
@@ -47,6 +51,36 @@ async def serve(runtime: Runtime, exchange: OpenExchange) -> None:
         await _tell(exchange, Internal().problem)
 
 
+async def refuse(runtime: Runtime, exchange: OpenExchange, error: GatewayError) -> None:
+    """Answer what came without being a whole request."""
+    exchange.extra = _extra(exchange, runtime.snapshot.config)
+    await _tell(exchange, error.problem)
+
+
+def may_enter(runtime: Runtime, exchange: OpenExchange) -> bool:
+    """Whether `serve` would come to read the body of `exchange`, as far as its head tells."""
+    try:
+        door = routes.find(exchange)
+        if door.needs_key:
+            runtime.snapshot.keys.admit(exchange)
+    except GatewayError:
+        return False
+    return True
+
+
+def head_lines(exchange: OpenExchange, headers: Headers) -> Headers:
+    """The headers of an answer with those that every answer has. An upstream's own request id goes before ours."""
+    lines = (*headers, *exchange.extra)
+    name = exchange.id_name
+    if name and not header(lines, name):
+        return (*lines, (name, exchange.request_id.encode()))
+    return lines
+
+
+def _extra(exchange: OpenExchange, config: Config) -> Headers:
+    return ((b"x-request-id", exchange.request_id.encode()), *_cors(exchange, config))
+
+
 async def _tell(exchange: OpenExchange, problem: Problem) -> None:
     """The failure in the caller's dialect: as a status, or inside the stream when that has begun."""
     dialect = routes.dialect_of(exchange)
@@ -54,6 +88,7 @@ async def _tell(exchange: OpenExchange, problem: Problem) -> None:
         await exchange.send(dialect.write_stream_error(problem))
         await exchange.finish()
         return
+    exchange.id_name = routes.ID_NAMES.get(dialect.name, b"")
     headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
     if problem.retry_after is not None:
         headers.append((b"retry-after", str(max(1, round(problem.retry_after))).encode()))
@@ -61,6 +96,8 @@ async def _tell(exchange: OpenExchange, problem: Problem) -> None:
         headers.append((b"www-authenticate", b"Bearer"))
     if problem.kind == "upgrade_required":
         headers += [(b"upgrade", b"HTTP/1.1"), (b"connection", b"close")]
+    if problem.kind == "method_not_allowed":
+        headers.append((b"allow", routes.methods_at(exchange).encode()))
     body = dialect.write_error(problem, exchange.request_id)
     await exchange.reply(dialect.status_of(problem), tuple(headers), body)
 

@@ -98,6 +98,9 @@ DOORS: dict[str, Door] = {
     "/healthz": Door(_alive, _CHAT, _READ, needs_key=False),
     "/readyz": Door(_ready, _CHAT, _READ, needs_key=False),
 }
+ID_NAMES: dict[str, bytes] = {anthropic.NAME: b"request-id"}
+"""Where a dialect's SDKs look for the request's id, besides `x-request-id`."""
+
 _GEMINI_ROOTS = ("/v1beta/models", "/v1/models", "/v1beta1/models")
 _METHODS: dict[str, tuple[Handler, bool]] = {
     "generateContent": (_generate, False),
@@ -110,14 +113,18 @@ _KNOWN_ELSEWHERE = frozenset({"batchGenerateContent", "embedContent", "batchEmbe
 def find(exchange: Exchange) -> Door:
     """The door for an exchange. Raises NotFound, MethodNotAllowed, Unsupported or UpgradeRequired."""
     path = exchange.path
-    door = DOORS.get(path)
-    if door is None:
-        door = _model_door(exchange)
+    door = DOORS.get(path) or _model_door(exchange)
     if exchange.method not in door.methods:
         if path == "/v1/responses" and header(exchange.headers, b"upgrade").lower() == b"websocket":
             raise UpgradeRequired
         raise MethodNotAllowed(f"`{path}` takes {' or '.join(door.methods)}, not {exchange.method}.")
     return door
+
+
+def methods_at(exchange: Exchange) -> str:
+    """The methods that an address takes, as the `allow` header has them. Raises what `find` does but for the method."""
+    door = DOORS.get(exchange.path) or _model_door(exchange)
+    return ", ".join((*door.methods, "OPTIONS"))
 
 
 def dialect_of(exchange: Exchange) -> Dialect:
@@ -127,8 +134,10 @@ def dialect_of(exchange: Exchange) -> Dialect:
         return _GEMINI_ARRAY
     if (door := DOORS.get(path)) is not None:
         return door.dialect
-    if path.startswith(("/v1beta", "/v1internal")) or (path.startswith("/v1/models/") and ":" in path):
+    if path.startswith(("/v1beta", "/v1internal")):
         return _GEMINI
+    if path.startswith("/v1/models"):
+        return _GEMINI if ":" in path and exchange.method not in _READ else _shape(exchange)
     if path.startswith("/v1/messages"):
         return _MESSAGES
     return _RESPONSES if path.startswith("/v1/responses") else _CHAT
@@ -145,15 +154,13 @@ def _model_door(exchange: Exchange) -> Door:
 
 
 def _named_model_door(exchange: Exchange, name: str) -> Door:
-    model, colon, method = name.rpartition(":")
-    if exchange.method in _READ:
-        return Door(_show, _shape(exchange), _READ, model=name)
-    if not colon or not model:
-        return Door(_show, _shape(exchange), _READ, model=name)
-    if method in _METHODS:
+    model, _, method = name.rpartition(":")
+    if model and method in _METHODS:
         handler, is_stream = _METHODS[method]
         dialect = _GEMINI_ARRAY if is_stream and not _asks_events(exchange.query) else _GEMINI
         return Door(handler, dialect, model=model.removeprefix("models/"), is_stream=is_stream)
+    if exchange.method in _READ or not model:
+        return Door(_show, _shape(exchange), _READ, model=name)
     if method in _KNOWN_ELSEWHERE:
         raise Unsupported(f"`{method}` is not supported by this gateway.")
     raise NotFound(f"There is no method `{method}` on models.")
