@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 SOON = 10.0
-_URL = re.compile(r"http://[0-9.:\[\]]+:\d+")
+_SERVED_AT = re.compile(r"^  at    http://.*?:(\d+)", re.MULTILINE)
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -52,10 +52,10 @@ class Program:
 
     @property
     def port(self) -> int:
-        """Of a program that serves; waits until it does."""
-        found = _URL.search(self.says("Stop with Ctrl-C"), self.stderr.find("  at  ") if "  at  " in self.stderr else 0)
+        """Of `serve`; waits until it serves."""
+        found = _SERVED_AT.search(self.says("Stop with Ctrl-C"))
         assert found is not None
-        return int(found[0].rpartition(":")[2])
+        return int(found[1])
 
     def get(self, path: str, key: str = "") -> int:
         """The status that a GET is answered with."""

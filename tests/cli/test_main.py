@@ -1,8 +1,29 @@
 """Which command is meant, and the exit codes of commands that only say something."""
 
 import pytest
+from msgspec import Struct
 
 from cliproxy import __version__
+from cliproxy.cli.main import main
+
+
+class Ended(Struct):
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def run(capsys):
+    """Runs a command to its end within this process: what is here serves nothing and writes nothing."""
+
+    def go(*arguments: str) -> Ended:
+        with pytest.raises(SystemExit) as ending:
+            main(arguments)
+        said = capsys.readouterr()
+        return Ended(int(ending.value.code or 0), said.out, said.err)
+
+    return go
 
 
 @pytest.mark.parametrize("flag", ["--version", "-version"])

@@ -15,9 +15,7 @@ from google import genai
 from google.genai import types
 from openai.lib.streaming.chat import ChatCompletionStreamState
 
-PIXEL = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOL = "get_weather"
 
@@ -259,9 +257,7 @@ class GeminiDriver:
     ) -> Reply:
         config = types.GenerateContentConfig()
         if tools:
-            declaration = types.FunctionDeclaration(
-                name=TOOL, description="The weather", parameters_json_schema=SCHEMA
-            )
+            declaration = types.FunctionDeclaration(name=TOOL, description="The weather", parameters_json_schema=SCHEMA)
             config.tools = [types.Tool(function_declarations=[declaration])]
             config.automatic_function_calling = types.AutomaticFunctionCallingConfig(disable=True)
         if think:
@@ -270,7 +266,9 @@ class GeminiDriver:
             config.response_mime_type = "application/json"
             config.response_json_schema = schema
         if stream:
-            chunks = list(self.client.models.generate_content_stream(model=model, contents=self.contents, config=config))
+            chunks = list(
+                self.client.models.generate_content_stream(model=model, contents=self.contents, config=config)
+            )
         else:
             chunks = [self.client.models.generate_content(model=model, contents=self.contents, config=config)]
         reply = Reply(model=chunks[-1].model_version or "")

@@ -5,10 +5,10 @@ The simulated vendors refuse what the real ones would, so a test that passes has
 
 import pytest
 from drivers import DRIVERS, TOOL, Driver
-from serving import STANDARD
 
 from cliproxy.simulator.failures import failure
 from cliproxy.simulator.rules import Rule
+from serving import STANDARD
 
 pytestmark = pytest.mark.flow
 

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import struct
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -100,6 +101,16 @@ class Caller:
             pieces.append(piece)
         return b"".join(pieces)
 
+    def remains(self) -> bytes:
+        """Like `rest`, also of a connection that the server resets."""
+        pieces: list[bytes] = []
+        try:
+            while piece := self.socket.recv(1 << 20):
+                pieces.append(piece)
+        except ConnectionResetError:
+            pass
+        return self.seen + b"".join(pieces)
+
     @property
     def is_closed_by_server(self) -> bool:
         """Waits for the server's end; false when bytes come in its place, or nothing within a second."""
@@ -114,6 +125,11 @@ class Caller:
             self.socket.settimeout(SECONDS)
 
     def close(self) -> None:
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Leave at once, as a program that is killed does."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.socket.close()
 
     def _more(self) -> None:

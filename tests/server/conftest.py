@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 from callers import Caller
 
+from cliproxy.simulator import Simulator
+from cliproxy.simulator.rules import Rule
+
 Dial = Callable[..., Caller]
 
 
@@ -28,6 +31,16 @@ def dial() -> Iterator[Dial]:
 def caller(shared: Any, dial: Dial) -> Caller:
     """A connection to the shared gateway."""
     return dial(shared)
+
+
+@pytest.fixture
+def slowly(vendors: Simulator) -> Callable[..., None]:
+    """Makes the vendors take `seconds` to begin each answer."""
+
+    def script(*, seconds: float) -> None:
+        vendors.script(Rule(delay=seconds))
+
+    return script
 
 
 @pytest.fixture(autouse=True)

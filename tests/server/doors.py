@@ -15,7 +15,7 @@ openai-compatibility:
 """
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Door:
     """One address of a dialect. `body` is a good request; `turns` replaces its conversation."""
 

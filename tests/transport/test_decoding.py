@@ -99,9 +99,9 @@ def test_no_data_at_all_is_an_empty_body(coding: bytes) -> None:
 def test_a_bomb_comes_out_in_pieces_of_bounded_size(coding: bytes, pack: Pack) -> None:
     decoder = decoder_for([coding])
     assert decoder is not None
-    decoder.feed(pack(bytes(64 * MB)))
+    decoder.feed(pack(bytes(32 * MB)))
 
-    assert max(len(decoder.read()) for _ in range(3)) <= 24 * MB
+    assert max(len(decoder.read()) for _ in range(3)) <= 17 * MB
 
 
 def test_a_window_larger_than_http_allows_is_refused() -> None:

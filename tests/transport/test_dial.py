@@ -434,7 +434,7 @@ async def test_a_caller_who_leaves_while_we_dial_cuts_the_connection_at_once(way
         origin = Origin("https", "127.0.0.1", server.port, way.format(server.port))
         task = asyncio.create_task(ask(origin))
         await eventually(lambda: server.peers)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.02)
         task.cancel()
 
         with pytest.raises(asyncio.CancelledError):
@@ -447,7 +447,7 @@ async def test_a_caller_who_leaves_during_the_handshake_in_a_tunnel_cuts_the_tun
         origin = Origin("https", "upstream.test", server.port, f"http://127.0.0.1:{proxy.port}")
         task = asyncio.create_task(ask(origin, authority.client))
         await eventually(lambda: server.peers)
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.02)
         task.cancel()
 
         with pytest.raises(asyncio.CancelledError):

@@ -82,7 +82,7 @@ async def theirs(server: Server) -> Outcome:
             return None
 
 
-@pytest.mark.parametrize("cuts", [[10_000], [1], [7, 1, 13]], ids=["whole", "bytes", "pieces"])
+@pytest.mark.parametrize("cuts", [[10_000], [1]], ids=["whole", "bytes"])
 @pytest.mark.parametrize("case", ANSWERS)
 async def test_we_make_of_an_answer_what_aiohttp_makes_of_it(case: str, cuts: list[int]) -> None:
     script = [READ, Sliced(ANSWERS[case], cuts)]
@@ -92,7 +92,7 @@ async def test_we_make_of_an_answer_what_aiohttp_makes_of_it(case: str, cuts: li
 
 @pytest.mark.parametrize("case", sorted(ANSWERS.keys() - {"no length", "http/1.0"}))
 async def test_we_fail_where_aiohttp_fails_when_a_connection_is_reset(case: str) -> None:
-    script = [READ, Sliced(ANSWERS[case][:-1], [10_000]), Wait(0.02), RESET]
+    script = [READ, Sliced(ANSWERS[case][:-1], [10_000]), Wait(0.005), RESET]
     async with Server(script, script) as server:
         assert await ours(server) == await theirs(server)
 

@@ -114,13 +114,13 @@ def _wire_names(mentioned: dict[tuple[str, str], ToolRef], fit: Fit) -> dict[tup
     """The wire form of each tool. Names that stay as they are go first; then the order does not depend on the caller's."""
     table = {key: wire_name(ref, fit) for key, ref in mentioned.items()}
     changed = {key for key, ref in mentioned.items() if _is_changed(ref, table[key], fit)}
-    taken = {(fit.has_namespaces and key[0], wire) for key, wire in table.items() if key not in changed}
+    taken = {wire for key, wire in table.items() if key not in changed}
     for key in sorted(changed):
         wire, attempt = table[key], 0
-        while (place := (fit.has_namespaces and key[0], wire)) in taken:
+        while wire in taken:
             attempt += 1
             wire = _hashed(wire, f"{key}{attempt}", fit.name_charset, fit.name_length, fit.name_first)
-        taken.add(place)
+        taken.add(wire)
         table[key] = wire
     return table
 

@@ -63,6 +63,8 @@ class _Pairing:
         self.by_id: dict[str, list[_Asked]] = {}
         self.unanswered: dict[_Asked, None] = {}
         self.used: set[str] = set()
+        self.hosts: set[int] = set()
+        """Where turns stand that held results beside other words."""
 
     def take(self, index: int, turn: Turn) -> None:
         results = [part for part in turn.parts if isinstance(part, ToolResult)]
@@ -71,6 +73,8 @@ class _Pairing:
         if any(isinstance(part, ToolCall) for part in turn.parts):
             turn = self._opened(index, turn)
         if turn.parts or not results:
+            if results:
+                self.hosts.add(len(self.turns))
             self.turns.append(turn)
 
     def finish(self) -> tuple[tuple[Turn, ...], tuple[Loss, ...]]:
@@ -142,9 +146,10 @@ class _Pairing:
         return structs.replace(result, call_id=call.id, name=call.name, is_custom=call.is_custom)
 
     def _insert(self, position: int, results: tuple[Part, ...]) -> None:
-        following = self.turns[position] if position < len(self.turns) else None
-        if following is not None and following.role == "user":
-            self.turns[position] = structs.replace(following, parts=results + following.parts)
+        """Put results in a turn of their own, or before the words that the caller told them with."""
+        if position in self.hosts and self.turns[position].role == "user":
+            host = self.turns[position]
+            self.turns[position] = structs.replace(host, parts=results + host.parts)
         else:
             self.turns.insert(position, Turn("user", results))
 

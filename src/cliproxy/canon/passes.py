@@ -59,19 +59,6 @@ def fitted(request: Request, fit: Fit, capability: Capability) -> Fitted:
     return Fitted(request, tuple(dict.fromkeys(losses)), names)
 
 
-def _hoisted(request: Request, _fit: Fit, _: Capability) -> tuple[Request, _Losses]:
-    """Leading system and developer turns become `system` blocks, boundaries kept."""
-    count = 0
-    while count < len(request.turns) and request.turns[count].role in ("system", "developer"):
-        count += 1
-    if not count:
-        return request, ()
-    parts = [part for turn in request.turns[:count] for part in turn.parts]
-    blocks = tuple(part for part in parts if isinstance(part, Text))
-    losses = () if len(blocks) == len(parts) else (Loss("system", "instructions hold text only"),)
-    return structs.replace(request, system=request.system + blocks, turns=request.turns[count:]), losses
-
-
 def _opaque(request: Request, fit: Fit, _: Capability) -> tuple[Request, _Losses]:
     """Leave out what only another dialect understands."""
     tools = tuple(tool for tool in request.tools if tool.kind != "opaque" or tool.dialect == fit.dialect)
@@ -148,6 +135,19 @@ def _own_reasoning(part: Part, fit: Fit) -> Part | None:
 def _thinking(request: Request, _: Fit, capability: Capability) -> tuple[Request, _Losses]:
     thinking, losses = resolved(request.thinking, capability)
     return structs.replace(request, thinking=thinking), losses
+
+
+def _hoisted(request: Request, _fit: Fit, _: Capability) -> tuple[Request, _Losses]:
+    """Leading system and developer turns become `system` blocks, boundaries kept."""
+    count = 0
+    for turn in request.turns:
+        if turn.role not in ("system", "developer") and not all(_is_empty(part) for part in turn.parts):
+            break
+        count += 1
+    parts = [part for turn in request.turns[:count] for part in turn.parts if not _is_empty(part)]
+    blocks = tuple(part for part in parts if isinstance(part, Text))
+    losses = () if len(blocks) == len(parts) else (Loss("system", "instructions hold text only"),)
+    return structs.replace(request, system=request.system + blocks, turns=request.turns[count:]), losses
 
 
 def _instructions(request: Request, fit: Fit, _: Capability) -> tuple[Request, _Losses]:
@@ -343,13 +343,13 @@ def _sampling(request: Request, _: Fit, capability: Capability) -> tuple[Request
 
 _Pass = Callable[[Request, Fit, Capability], tuple[Request, _Losses]]
 _ORDER: tuple[_Pass, ...] = (
-    _hoisted,
     _opaque,
     _custom,
     _pairs,
     _choice,
     _reasoning,
     _thinking,
+    _hoisted,
     _instructions,
     _media,
     _results,

@@ -27,7 +27,9 @@ _COMMANDS = {
 
 # The Go program's logins, each a flag of its own.
 _GO_LOGINS = {"--login": "gemini", "--codex-login": "codex", "--claude-login": "claude", "--qwen-login": "qwen"}
-_ONE_DASH = frozenset({"config", "help", "host", "no-browser", "port", "project_id", "version"} | {name[2:] for name in _GO_LOGINS})
+_ONE_DASH = frozenset(
+    {"config", "help", "host", "no-browser", "port", "project_id", "version"} | {name[2:] for name in _GO_LOGINS}
+)
 
 _INTERRUPTED = 130
 

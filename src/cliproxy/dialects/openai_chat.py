@@ -47,6 +47,7 @@ from cliproxy.canon.parts import (
     Document,
     Image,
     Media,
+    Opaque,
     Part,
     Reasoning,
     Refusal,
@@ -536,7 +537,7 @@ def _signed(parts: list[Part], signature: Signature | None) -> list[Part]:
     wanted = Text if signature.family == "google" else Reasoning
     for index in reversed(range(len(parts))):
         part = parts[index]
-        if isinstance(part, wanted) and isinstance(part, Text | Reasoning):
+        if isinstance(part, wanted):
             return [*parts[:index], structs.replace(part, signature=signature), *parts[index + 1 :]]
     if signature.family == "google":
         return [*parts, Text("", signature=signature)]
@@ -815,7 +816,7 @@ def _write_part(part: Part, losses: list[Loss]) -> dict[str, object]:
         case Document(media) if media.file_id:
             return {"type": "file", "file": {"file_id": media.file_id}}
         case _:
-            kind = type(part).__name__.lower()
+            kind = part.type if isinstance(part, Opaque) else type(part).__name__.lower()
             losses.append(Loss(f"turns.{kind}", "Chat Completions has no place for it there"))
             return {"type": "text", "text": f"[{kind} left out]"}
 
@@ -1117,7 +1118,7 @@ def _write_answer(answer: Answer, echo: Echo) -> bytes:
         "index": 0,
         "message": message,
         "logprobs": None,
-        "finish_reason": _FINISH_WRITTEN[answer.finish.reason],
+        "finish_reason": _word_for(answer.finish.reason, is_refused=bool(message["refusal"])),
     }
     body: dict[str, object] = {
         "id": _answer_id(answer.id, echo),
@@ -1129,6 +1130,11 @@ def _write_answer(answer: Answer, echo: Echo) -> bytes:
     if answer.usage is not None:
         body["usage"] = write_usage(answer.usage)
     return json.encode(body)
+
+
+def _word_for(reason: FinishReason, *, is_refused: bool) -> str:
+    """A refusal in words is a stop, as the vendor does it: SDK helpers keep the words of a filtered answer back."""
+    return "stop" if is_refused and reason == "refusal" else _FINISH_WRITTEN[reason]
 
 
 def _answer_id(native: str, echo: Echo) -> str:
@@ -1247,7 +1253,8 @@ class ChatReader:
             try:
                 chunk = json.decode_leniently(_decode_chunk, self._joined(data))
             except BrokenAnswer:
-                self._fail("The upstream sent an event that is not a chat completion chunk.")
+                if self._native is None:
+                    self._fail("The upstream sent an event that is not a chat completion chunk.")
                 return
         if chunk.error:
             self._end(Failed(openai_errors.read_error(0, data, NAME)))
@@ -1562,7 +1569,7 @@ class ChatWriter:
     def _finish(self, reason: FinishReason) -> bytes:
         self._is_over = True
         out = b"" if self._signature is None else self._delta(json.encode(_extra_of(self._signature)))
-        out += self._delta(b"{}", b'"%b"' % _FINISH_WRITTEN[reason].encode())
+        out += self._delta(b"{}", b'"%b"' % _word_for(reason, is_refused=bool(self._refusals)).encode())
         if self._echo.request.wants_usage and self._usage is not None:
             out += b'%b,"choices":[],"usage":%b}\n\n' % (self._prefix, json.encode(write_usage(self._usage)))
         return out + b"data: [DONE]\n\n"

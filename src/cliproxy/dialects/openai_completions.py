@@ -10,9 +10,9 @@ from msgspec import Raw, Struct, structs
 
 from cliproxy.canon.answer import Answer
 from cliproxy.canon.errors import InvalidRequest, MissingParameter
-from cliproxy.canon.events import Event, Failed, Finish, Start, TextDelta, UsageSeen
+from cliproxy.canon.events import Event, Failed, Finish, FinishReason, PartStart, Start, TextDelta, UsageSeen
 from cliproxy.canon.parts import Text, Turn, text_of
-from cliproxy.canon.request import Limits, Request, Sampling
+from cliproxy.canon.request import Limits, Meta, Request, Sampling
 from cliproxy.canon.usage import Usage
 from cliproxy.dialects import openai_chat
 from cliproxy.dialects.base import Echo
@@ -40,22 +40,32 @@ class _Request(Struct):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     seed: int | None = None
+    logit_bias: Raw = Raw(b"null")
     stop: str | list[str] | None = None
     user: str | None = None
 
 
 _decode_request = msgspec.json.Decoder(_Request)
+_KNOWN_FIELDS = frozenset(_Request.__struct_fields__)
 _decode_prompt = msgspec.json.Decoder(str | list[str | int | list[int]] | None)
-_FINISH = {"length": "length", "content_filter": "content_filter", "refusal": "content_filter"}
+_FINISH: dict[FinishReason, str] = {
+    "length": "length",
+    "context_overflow": "length",
+    "content_filter": "content_filter",
+    "refusal": "content_filter",
+    "recitation": "content_filter",
+}
 
 
 def _read_request(body: bytes) -> Request:
     wire = json.decode_as(_decode_request, body)
-    for name in ("suffix", "best_of", "echo"):
-        if getattr(wire, name):
-            raise InvalidRequest(f"`{name}` is not supported here.", param=name)
-    if (wire.n or 1) > 1:
-        raise InvalidRequest("Only one completion per request is supported.", param="n")
+    if wire.suffix or wire.echo:
+        name = "suffix" if wire.suffix else "echo"
+        raise InvalidRequest(f"`{name}` is not supported here.", param=name)
+    for name, count in (("n", wire.n), ("best_of", wire.best_of)):
+        if (count or 1) > 1:
+            raise InvalidRequest(f"Only one completion per request is supported: `{name}` is too large.", param=name)
+    bias = bytes(wire.logit_bias)
     stop = (wire.stop,) if isinstance(wire.stop, str) else tuple(wire.stop or ())
     return Request(
         model=wire.model,
@@ -67,9 +77,12 @@ def _read_request(body: bytes) -> Request:
             presence_penalty=wire.presence_penalty,
             frequency_penalty=wire.frequency_penalty,
             seed=wire.seed,
+            logit_bias="" if bias == b"null" else json.compact(bias),
         ),
+        meta=Meta(end_user=wire.user or ""),
         limits=Limits(wire.max_tokens, stop),
         wants_usage=bool(wire.stream_options and wire.stream_options.include_usage),
+        dropped=tuple(sorted(json.members(body).keys() - _KNOWN_FIELDS)),
     )
 
 
@@ -106,7 +119,9 @@ class CompletionsWriter:
     def __init__(self, echo: Echo) -> None:
         self._echo = echo
         self._created = 0
-        self._usage = Usage()
+        self._refusals: set[int] = set()
+        self._usage: Usage | None = None
+        self._is_over = False
 
     def push(self, events: list[Event]) -> bytes:
         return b"".join([self._event(event) for event in events])
@@ -115,23 +130,34 @@ class CompletionsWriter:
         return openai_chat.DIALECT.keepalive
 
     def _event(self, event: Event) -> bytes:
+        if self._is_over:
+            return b""
         match event:
-            case TextDelta(_, text):
+            case PartStart(part, "refusal"):
+                self._refusals.add(part)
+                return b""
+            case TextDelta(part, text) if part not in self._refusals:
                 return self._chunk([_choice(text, None)])
             case Start(created=created):
                 self._created = created
                 return b""
             case UsageSeen(usage):
-                self._usage = self._usage.merged(usage)
+                self._usage = usage if self._usage is None else self._usage.merged(usage)
                 return b""
             case Finish(reason):
-                usage = openai_chat.write_usage(self._usage)
-                last = self._chunk([], usage) if self._echo.request.wants_usage else b""
-                return self._chunk([_choice("", _FINISH.get(reason, "stop"))]) + last + b"data: [DONE]\n\n"
+                self._is_over = True
+                return self._end(reason)
             case Failed(problem):
+                self._is_over = True
                 return openai_chat.DIALECT.write_stream_error(problem)
             case _:
                 return b""
+
+    def _end(self, reason: FinishReason) -> bytes:
+        out = self._chunk([_choice("", _FINISH.get(reason, "stop"))])
+        if self._echo.request.wants_usage and self._usage is not None:
+            out += self._chunk([], openai_chat.write_usage(self._usage))
+        return out + b"data: [DONE]\n\n"
 
     def _chunk(self, choices: list[object], usage: dict[str, object] | None = None) -> bytes:
         body = _object(self._echo, self._created, choices)

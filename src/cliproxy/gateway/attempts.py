@@ -73,7 +73,7 @@ class Attempts:
                 return False
         limit = self._config.max_retry_credentials
         if limit and len(self._asked) >= limit:
-            self.tried.update(candidate.account.id for candidate in self._route.candidates)
+            self.tried.update(one.account.id for one in self._route.candidates if one.account.id not in self._asked)
         return True
 
     def start_over(self, chance: float, now: float) -> float | None:

@@ -103,11 +103,11 @@ class PassingFlow:
     def _passed(self, frames: bytes) -> bytes:
         tap = self._tap
         tap.look(frames)
-        if not self.has_content:
-            self.has_content = tap.has_content or tap.is_over
         if tap.problem is not None:
             self.problem = tap.problem
             frames = self._up_to_problem(frames)
+        if not self.has_content:
+            self.has_content = tap.has_content or (tap.is_over and self.problem is None)
         if self._rename is not None:
             frames = self._rename(frames)
         if self._array is None:
@@ -178,11 +178,9 @@ _HANDSHAKE = (Start, Ping, UsageSeen, PartStart, Failed)
 
 def _is_whole(rest: bytes) -> bool:
     """Whether what stands after the last blank line is a frame that only lacks its own."""
-    if not rest.strip():
-        return False
     reader = FrameReader()
     frames = (*reader.feed(rest), *reader.close())
-    return all(frame.data == b"[DONE]" or json.is_json(frame.data) for frame in frames)
+    return bool(frames) and all(frame.data == b"[DONE]" or json.is_json(frame.data) for frame in frames)
 
 
 class _Array:

@@ -17,8 +17,8 @@ from cliproxy.wire.http import Headers, header
 
 _CARRIERS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key"})
 _QUERY_NAMES = frozenset({"key", "auth_token"})
-_FORWARDING = frozenset({b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"})
-_LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_FORWARDING = (b"forwarded", b"x-forwarded-", b"x-real-ip", b"x-client-ip", b"cf-connecting-ip", b"via")
+"""Names, or how names begin, by which proxies show themselves."""
 
 
 class KeyRing:
@@ -41,9 +41,11 @@ class KeyRing:
                 return True
         if self._is_open:
             return False
-        if self._trusts_localhost and (not seen or not self._digests):
-            _admit_keyless(exchange)
+        if self._trusts_localhost and _is_from_here(exchange):
+            _refuse_pages(exchange)
             return False
+        if not self._digests:
+            raise Unauthenticated("This gateway has no `api-keys` yet, so only programs on its own machine may call.")
         if seen:
             raise Unauthenticated("The API key is not one of this gateway's `api-keys`.")
         raise Unauthenticated(
@@ -56,13 +58,17 @@ class KeyRing:
         return known is not None and hmac.compare_digest(known, digest)
 
 
-def _admit_keyless(exchange: Exchange) -> None:
-    """Without a key only programs on this machine, never a web page in its browser nor a proxy's callers."""
-    if not _is_loopback(exchange.peer) or any(name in _FORWARDING for name, _ in exchange.headers):
-        raise Unauthenticated("An API key is needed from other machines and through proxies.")
-    host = header(exchange.headers, b"host").decode("latin-1").lower()
-    origin = header(exchange.headers, b"origin").decode("latin-1").lower()
-    if _name_in(host) not in _LOCAL_HOSTS or (origin and _name_in(origin.partition("://")[2]) not in _LOCAL_HOSTS):
+def _is_from_here(exchange: Exchange) -> bool:
+    """Whether a program on this machine calls, and calls for itself: not a proxy for others."""
+    return _is_loopback(exchange.peer) and not any(name.startswith(_FORWARDING) for name, _ in exchange.headers)
+
+
+def _refuse_pages(exchange: Exchange) -> None:
+    """A web page calls from this machine too, through its reader's browser; also under a name of its own that it lets
+    point to us. Browsers always tell the name, and the page's origin where it matters."""
+    host = header(exchange.headers, b"host").decode("latin-1")
+    origin = header(exchange.headers, b"origin").decode("latin-1")
+    if (host and not _is_local_name(host)) or (origin and not _is_local_name(origin.partition("://")[2])):
         raise Forbidden("Without an API key only local programs may call, not web pages.")
 
 
@@ -73,9 +79,9 @@ def _presented(headers: Headers, query: bytes) -> Iterator[bytes]:
             scheme, _, rest = value.partition(b" ")
             yield rest.strip() if name == b"authorization" and scheme.lower() == b"bearer" else value.strip()
     if b"key=" in query or b"auth_token=" in query:
-        for name, text in parse_qsl(query.decode("latin-1")):
+        for name, text in parse_qsl(query.decode("latin-1"), encoding="latin-1"):
             if name in _QUERY_NAMES:
-                yield text.encode("latin-1", "replace")
+                yield text.encode("latin-1")
 
 
 def _is_loopback(address: str) -> bool:
@@ -87,6 +93,8 @@ def _is_loopback(address: str) -> bool:
     return (mapped or ip).is_loopback
 
 
-def _name_in(authority: str) -> str:
-    """The host of `host:port`, in which an IPv6 address stands in brackets."""
-    return authority if authority.endswith("]") else authority.rpartition(":")[0] if ":" in authority else authority
+def _is_local_name(authority: str) -> bool:
+    """Of `host` or `host:port`, in which an IPv6 address stands in brackets."""
+    host, colon, port = authority.lower().rpartition(":")
+    name = host if colon and not port.endswith("]") else authority.lower()
+    return _is_loopback(name.removeprefix("[").removesuffix("]"))

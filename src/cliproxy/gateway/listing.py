@@ -7,6 +7,7 @@ from cliproxy.dialects.base import Dialect
 from cliproxy.gateway.exchange import Exchange
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.gateway.snapshot import Snapshot
+from cliproxy.routing.catalog import Route
 from cliproxy.wire import json
 from cliproxy.wire.http import Headers
 
@@ -34,11 +35,10 @@ async def answer_one(runtime: Runtime, exchange: Exchange, dialect: Dialect, nam
     """Raises ModelNotFound. A name that only its family serves is shown too: requests for it would go out."""
     snapshot = runtime.snapshot
     wanted = name.removeprefix("models/")
-    for entry in entries(snapshot):
-        if entry.id == wanted:
-            await exchange.reply(200, JSON, dialect.write_model(entry))
-            return
-    raise ModelNotFound(f"No account serves the model `{wanted}`.", param="model")
+    target = snapshot.resolve(wanted)
+    if target is None:
+        raise ModelNotFound(f"No account serves the model `{wanted}`.", param="model")
+    await exchange.reply(200, JSON, dialect.write_model(_entry(snapshot, wanted, target.route)))
 
 
 async def answer_root(exchange: Exchange) -> None:
@@ -48,12 +48,12 @@ async def answer_root(exchange: Exchange) -> None:
 
 def entries(snapshot: Snapshot) -> list[ModelEntry]:
     """Every listed model, in a stable order: by owner, then by name."""
-    found = [_entry(snapshot, public) for public in snapshot.catalog.routes]
+    found = [_entry(snapshot, public, route) for public, route in snapshot.catalog.routes.items()]
     return sorted(found, key=lambda entry: (entry.owner, entry.id))
 
 
-def _entry(snapshot: Snapshot, public: str) -> ModelEntry:
-    candidate = next(iter(snapshot.catalog.routes[public].candidates))
+def _entry(snapshot: Snapshot, public: str, route: Route) -> ModelEntry:
+    candidate = next(iter(route.candidates))
     upstream = snapshot.upstreams[candidate.account.id]
     row = snapshot.rows.get(candidate.model)
     return ModelEntry(

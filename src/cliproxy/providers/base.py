@@ -214,6 +214,7 @@ def verdict_of(problem: Problem, headers: Headers, now_at: float, stated: float 
     if fault == "caller" and problem.status >= 500 and problem.kind != "unsupported":
         fault = "broken"  # a server that calls its own failure an invalid request
     elif problem.kind == "internal" and problem.status in _CALLERS:
+        problem = structs.replace(problem, kind="invalid_request")
         fault = "caller"
     wait = next((told for told in (retry_after(headers, now_at), stated, problem.retry_after) if _is_time(told)), None)
     if wait != problem.retry_after:

@@ -83,7 +83,7 @@ class AsgiExchange:
             if not message.get("more_body"):
                 break
         self._watch(asyncio.current_task())
-        return unfolded(b"".join(pieces), header(self.headers, b"content-encoding"), self._limit)
+        return await unfolded(b"".join(pieces), header(self.headers, b"content-encoding"), self._limit)
 
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:
         self._open(status, headers)

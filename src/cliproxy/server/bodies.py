@@ -1,5 +1,6 @@
 """Request bodies as they may come: compressed, and with a bound on what they unfold to."""
 
+import asyncio
 import io
 import zlib
 from collections.abc import Callable
@@ -8,12 +9,15 @@ import zstandard
 
 from cliproxy.canon.errors import InvalidRequest, TooLarge
 
+# What takes longer to unfold than this, a few milliseconds, does so beside the event loop.
+_AT_ONCE_BYTES = 1024 * 1024
+
 
 def too_large(limit: int) -> TooLarge:
     return TooLarge(f"The request body is larger than {limit} bytes (`limits.max-body-bytes`).")
 
 
-def unfolded(body: bytes, encoding: bytes, limit: int) -> bytes:
+async def unfolded(body: bytes, encoding: bytes, limit: int) -> bytes:
     """`body` without its content encoding (gzip, deflate, zstd; one at a time).
 
     Raises TooLarge when it unfolds to more than `limit` bytes, InvalidRequest when it is corrupt or its encoding
@@ -22,17 +26,24 @@ def unfolded(body: bytes, encoding: bytes, limit: int) -> bytes:
     name = encoding.strip().lower()
     if not name or name == b"identity":
         return body
+    plain = _unfold(body, name, min(limit, _AT_ONCE_BYTES))
+    if len(plain) > _AT_ONCE_BYTES and limit > _AT_ONCE_BYTES:
+        plain = await asyncio.to_thread(_unfold, body, name, limit)
+    if len(plain) > limit:
+        raise too_large(limit)
+    return plain
+
+
+def _unfold(body: bytes, name: bytes, limit: int) -> bytes:
+    """At most one byte more than `limit`."""
     unfold = _CODINGS.get(name)
     if unfold is None:
         shown = name.decode("latin-1")[:20]
         raise InvalidRequest(f"`content-encoding: {shown}` is not supported; gzip, deflate and zstd are.")
     try:
-        plain = unfold(body, limit + 1)
+        return unfold(body, limit + 1)
     except (zlib.error, zstandard.ZstdError) as error:
         raise InvalidRequest(f"The request body is not valid {name.decode()}.") from error
-    if len(plain) > limit:
-        raise too_large(limit)
-    return plain
 
 
 def _from_gzip(body: bytes, most: int) -> bytes:

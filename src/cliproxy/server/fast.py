@@ -24,7 +24,7 @@ from collections.abc import Coroutine
 from typing import Any, cast
 from urllib.parse import unquote
 
-from httptools import HttpRequestParser
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn import Config
 from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
@@ -47,6 +47,9 @@ HOT = (
 
 # Bodies that say they are larger than this are taken only from callers who may enter; others cost us no memory.
 _SMALL_BODY_BYTES = 256 * 1024
+
+_BODY_NAMES = frozenset({b"content-length", b"transfer-encoding"})
+_OFFER_NAMES = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
 
 class _NoEvent:
@@ -132,7 +135,7 @@ class FastExchange:
         pieces = self.pieces
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         self.pieces = []
-        return unfolded(body, header(self.headers, b"content-encoding"), limit)
+        return await unfolded(body, header(self.headers, b"content-encoding"), limit)
 
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:
         self.is_started = True
@@ -250,18 +253,21 @@ class FastProtocol(HttpToolsProtocol):
         if self._is_deaf:
             return
         self._overhead_bytes += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        while data:
+            try:
+                self.parser.feed_data(data)
+                break
+            except HttpParserError:
+                self._refuse(InvalidRequest("This is not valid HTTP."))
+                break
+            except HttpParserUpgrade as offer:
+                data = self._declined(data[offer.args[0] :])
         fast = self._fast
         if fast is not None and fast.task is None and not fast.is_looked_at:
             self._look_at(fast)
         if self._overhead_bytes > self.runtime.snapshot.config.limits.max_header_bytes:
             self._refuse(self._oversize() if self._in_head else InvalidRequest("The request brings no body."))
-
-    def send_400_response(self, msg: str) -> None:
-        self._refuse(InvalidRequest("This is not valid HTTP."))
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Upgrades are answered by the routes; nothing to warn of."""
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self._running = cycle
@@ -284,6 +290,8 @@ class FastProtocol(HttpToolsProtocol):
         if size > limits.max_header_bytes:
             self._refuse(self._oversize())
             raise ValueError("the parser must stop here")
+        if self.parser.should_upgrade() and self._offers_with_body():
+            return
         self._in_head = False
         self._overhead_bytes = 0
         self.body_limit = limits.max_body_bytes
@@ -306,6 +314,8 @@ class FastProtocol(HttpToolsProtocol):
                 self._run(fast, serve(self.runtime, fast))
 
     def on_message_complete(self) -> None:
+        if self._in_head:
+            return
         self._overhead_bytes = 0
         self.deadline = 0.0
         fast = self._fast
@@ -352,6 +362,24 @@ class FastProtocol(HttpToolsProtocol):
             and running.more_body
             and not running.response_started
         )
+
+    def _offers_with_body(self) -> bool:
+        """Whether this is an offer to change protocols whose request has a body, such as the JDK's of HTTP/2."""
+        names = {name for name, _ in self.headers}
+        return self.parser.get_method() != b"CONNECT" and not names.isdisjoint(_BODY_NAMES)
+
+    def _declined(self, rest: bytes) -> bytes:
+        """What to read after an offer to change protocols, so as to go on with HTTP/1.1.
+
+        httptools takes the end of the head for the end of the request then. If there is a body, a new parser gets the
+        head once more without the offer, and what follows.
+        """
+        if not self._in_head:
+            return rest
+        head = b"%b %b HTTP/1.1\r\n" % (self.parser.get_method(), self.url)
+        kept = [b"%b: %b\r\n" % pair for pair in self.headers if pair[0] not in _OFFER_NAMES]
+        self.parser = HttpRequestParser(self)
+        return head + b"".join(kept) + b"\r\n" + rest
 
     def _look_at(self, fast: FastExchange) -> None:
         """A request that did not come at once: refuse it now if it will be refused anyway, else encourage it."""

@@ -24,6 +24,7 @@ _LONE_SURROGATE = re.compile(
 )
 _KEY = re.compile(rb'[\s,]*("(?:[^"\\]|\\.)*")\s*:\s*', re.DOTALL)
 _LINE_SEPARATORS = re.compile(rb"\xe2\x80[\xa8\xa9]|\xc2\x85")
+_QUOTED = re.compile(r"""( value| unknown field) ['"`].*['"`](?= - at `|$)""", re.DOTALL)
 _ESCAPED_SEPARATORS = {b"\xe2\x80\xa8": rb"\u2028", b"\xe2\x80\xa9": rb"\u2029", b"\xc2\x85": rb"\u0085"}
 
 
@@ -54,7 +55,9 @@ def decode_as(decoder: "msgspec.json.Decoder[T]", data: bytes | Raw) -> T:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        text, _, path = str(error).partition(" - at `$")
+        text, mark, path = str(error).rpartition(" - at `$")
+        if not mark:
+            text, path = path, ""
         field = path.rstrip("`").lstrip(".")
         raise InvalidRequest(f"{text} at `{field}`" if field else text, param=field) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -104,7 +107,7 @@ def describe(error: Exception) -> str:
         return "The JSON is nested too deeply."
     if isinstance(error, UnicodeDecodeError):
         return "The body is not valid UTF-8."
-    return str(error)
+    return _QUOTED.sub(r"\1", str(error))
 
 
 def replaced(data: bytes, path: tuple[str, ...], value: bytes) -> bytes:
@@ -137,7 +140,7 @@ def _member_span(data: bytes, start: int, end: int, name: str) -> tuple[int, int
         return None
     try:
         values = _members.decode(data[start:end])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if name not in values:
         return None

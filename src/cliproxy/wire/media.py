@@ -4,9 +4,8 @@ Source: RFC 2397 (data URLs), RFC 4648 (base64), checked 2026-11-24.
 """
 
 import base64
-import binascii
 import mimetypes
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 from cliproxy.canon.parts import Media
 
@@ -16,6 +15,7 @@ _ALIASES = {
     "audio/mp3": "audio/mpeg",
     "audio/x-wav": "audio/wav",
 }
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"%PDF-", "application/pdf"),
     (b"\x89PNG\r\n\x1a\n", "image/png"),
@@ -39,20 +39,18 @@ def media_at(url: str) -> Media | None:
         return None
     mime = mime_of(head) or "text/plain"
     if head.lower().rstrip().endswith(";base64"):
-        return media_of(body, mime)
-    return Media(mime, data=base64.b64encode(unquote_to_bytes(body)).decode())
+        return media_of(unquote(body) if "%" in body else body, mime)
+    data = base64.b64encode(unquote_to_bytes(body)).decode()
+    return Media(mime, data=data) if data else None
 
 
 def media_of(data: str, mime: str = "", filename: str = "") -> Media | None:
     """Media from base64 text, which may hold white space or be URL-safe; None when it is not base64 or empty."""
     text = "".join(data.split()).replace("-", "+").replace("_", "/").rstrip("=")
+    if not text or len(text) % 4 == 1 or text.encode("ascii", "replace").translate(None, _BASE64):
+        return None
     text += "=" * (-len(text) % 4)
-    try:
-        head = base64.b64decode(text[:64], validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    if not text or not text.isascii():
-        return None
+    head = base64.b64decode(text[:64])
     return Media(mime_of(mime) or _guessed(head, filename), data=text)
 
 

@@ -19,7 +19,7 @@ MAX_FRAME_BYTES = 256 * 1024 * 1024
 # A blank line. The lone CR at the very end of the bytes is left alone until its successor is known.
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n))(?:\r\n|\n|\r(?=[^\n]))")
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_FRAME_ENDS = (b"\n\n", b"\r\n\r\n", b"\r\r")
+_FRAME_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -75,7 +75,7 @@ class FrameReader:
         self._tail = rest[-3:]
 
     def _frames(self, blocks: list[bytes]) -> list[Frame]:
-        if self._is_first and blocks and blocks[0]:
+        if self._is_first:
             self._is_first = False
             blocks[0] = blocks[0].removeprefix(_BOM)
         return [frame for block in blocks if block and (frame := _frame_of(block)) is not None]
@@ -84,31 +84,41 @@ class FrameReader:
 class WholeFrames:
     """Passes a byte stream on in whole frames: what has begun and not ended waits in `rest`."""
 
-    __slots__ = ("_pieces", "_tail")
+    __slots__ = ("_limit", "_pieces", "_size", "_tail")
 
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-        self._tail = b""
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self._limit = max_frame_bytes
+        self._hold(b"")
 
     def feed(self, data: bytes) -> bytes:
-        """The bytes up to the last blank line, unchanged; b"" while there is none."""
+        """The bytes up to the last blank line, unchanged; b"" while there is none.
+
+        Raises BrokenAnswer when one frame grows beyond the limit.
+        """
         if not self._pieces and data.endswith(b"\n\n"):
             return data
         probe = self._tail + data
         end = max(at + len(mark) if (at := probe.rfind(mark)) >= 0 else 0 for mark in _FRAME_ENDS)
         self._pieces.append(data)
         if not end:
-            self._tail = probe[-3:]
+            self._size += len(data)
+            self._tail = probe[-2:]
+            if self._size > self._limit:
+                raise BrokenAnswer(f"The upstream sent one event larger than {self._limit} bytes.")
             return b""
         whole = b"".join(self._pieces)
         cut = len(whole) - (len(probe) - end)
-        self._pieces = [whole[cut:]] if cut < len(whole) else []
-        self._tail = whole[cut:][-3:]
+        self._hold(whole[cut:])
         return whole[:cut]
 
     @property
     def rest(self) -> bytes:
         return b"".join(self._pieces)
+
+    def _hold(self, rest: bytes) -> None:
+        self._pieces = [rest] if rest else []
+        self._size = len(rest)
+        self._tail = rest[-2:]
 
 
 def _frame_of(block: bytes) -> Frame | None:

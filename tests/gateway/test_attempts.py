@@ -1,0 +1,186 @@
+"""The budget of one request, with time as a number."""
+
+import pytest
+
+from cliproxy.canon.errors import Kind, ModelNotFound, NoAccount, Problem, RateLimited
+from cliproxy.config.schema import Config, QuotaExceeded
+from cliproxy.gateway.attempts import Attempts
+from cliproxy.providers.base import verdict_of
+from cliproxy.routing.accounts import Account, Served
+from cliproxy.routing.catalog import Catalog
+from cliproxy.routing.pool import Pool
+
+ROUTE = Catalog([Account(name, "p", name, serves=(Served("m", "m"),)) for name in "abc"]).find("m")
+STATUS: dict[Kind, int] = {"rate_limit": 429, "quota": 429, "unauthenticated": 401, "overloaded": 503, "not_found": 404}
+
+
+def verdict(kind: Kind, wait: float | None = None):
+    return verdict_of(Problem(kind, STATUS.get(kind, 500), f"the model {kind}", retry_after=wait), (), 0.0)
+
+
+class Request:
+    """One request against a pool, told what each account says."""
+
+    def __init__(self, config: Config | None = None, now: float = 0.0) -> None:
+        self.pool = Pool()
+        self.attempts = Attempts(config or Config(), ROUTE, now)
+        self.now = now
+        self.asked: list[str] = []
+        self.pauses: list[float] = []
+
+    def run(self, says):
+        """Ask until nobody may be asked; `says` is a verdict, or one for each account. The final error's problem."""
+        while True:
+            lease = self.pool.acquire(ROUTE, self.now, self.attempts.tried)
+            if lease is None:
+                pause = self.attempts.start_over(1.0, self.now)
+                if pause is None:
+                    break
+                self.pauses.append(pause)
+                self.now += pause
+                continue
+            name = lease.candidate.account.id
+            self.asked.append(name)
+            said = says[name] if isinstance(says, dict) else says
+            self.pool.release(lease, self.now, said)
+            if not self.attempts.failed(lease, said, self.now):
+                break
+        return self.attempts.final(self.pool, self.now)
+
+
+@pytest.mark.parametrize(("retries", "asked"), [(0, "a"), (1, "ab"), (2, "abc"), (3, "abca"), (6, "abcabca")])
+def test_retries_are_extra_attempts_distinct_accounts_first(retries, asked):
+    request = Request(Config(request_retry=retries))
+
+    request.run(verdict("overloaded"))
+
+    assert "".join(request.asked) == asked
+
+
+def test_pauses_grow_between_rounds_and_stay_bounded():
+    request = Request(Config(request_retry=30, max_retry_interval=3))
+
+    request.run(verdict("overloaded"))
+
+    assert request.pauses == sorted(request.pauses)
+    assert request.pauses[0] == 2.0
+    assert max(request.pauses) == 3.0
+
+
+def test_the_whole_is_bounded_by_a_deadline():
+    request = Request(Config(request_retry=10_000, max_retry_interval=60))
+
+    request.run(verdict("overloaded"))
+
+    assert request.now < 120
+
+
+def test_an_upstreams_own_wait_is_kept_to():
+    request = Request(Config(request_retry=3))
+
+    request.run(verdict("overloaded", wait=7))
+
+    assert request.pauses == [7]
+
+
+def test_a_wait_beyond_the_interval_ends_the_request():
+    request = Request(Config(request_retry=9, max_retry_interval=5))
+
+    final = request.run(verdict("overloaded", wait=6))
+
+    assert request.asked == ["a", "b", "c"]
+    assert final.problem.retry_after == 6
+
+
+def test_only_those_whose_wait_is_over_are_asked_again():
+    request = Request(Config(request_retry=3))
+
+    request.run({"a": verdict("overloaded", wait=20), "b": verdict("overloaded"), "c": verdict("overloaded", wait=25)})
+
+    assert request.asked == ["a", "b", "c", "b"]
+
+
+def test_moving_on_from_refusals_and_limits_is_free():
+    request = Request(Config(request_retry=0))
+
+    request.run({"a": verdict("unauthenticated"), "b": verdict("rate_limit"), "c": verdict("quota")})
+
+    assert request.asked == ["a", "b", "c"]
+
+
+def test_an_account_is_asked_again_only_for_faults_that_spend_retries():
+    request = Request(Config(request_retry=3))
+
+    request.run({"a": verdict("unauthenticated"), "b": verdict("overloaded"), "c": verdict("rate_limit", wait=0)})
+
+    assert request.asked == ["a", "b", "c", "b", "b", "b"]
+
+
+def test_the_callers_fault_ends_it():
+    request = Request()
+
+    final = request.run(verdict_of(Problem("invalid_request", 400, "no"), (), 0.0))
+
+    assert request.asked == ["a"]
+    assert final.problem.status == 400
+
+
+def test_without_switch_project_a_limit_ends_it_with_its_own_wait():
+    request = Request(Config(quota_exceeded=QuotaExceeded(switch_project=False)))
+
+    final = request.run(verdict("rate_limit", wait=9))
+
+    assert request.asked == ["a"]
+    assert final.problem.retry_after == 9
+
+
+def test_credentials_are_bounded_and_retries_stay_among_them():
+    request = Request(Config(request_retry=3, max_retry_credentials=2))
+
+    request.run(verdict("overloaded"))
+
+    assert request.asked == ["a", "b", "a", "b"]
+
+
+def test_the_most_telling_failure_is_told():
+    refused, limited, down = verdict("unauthenticated"), verdict("rate_limit", wait=60), verdict("overloaded")
+    says = [
+        ({"a": refused, "b": limited, "c": down}, 429),
+        ({"a": refused, "b": down, "c": refused}, 503),
+        ({"a": refused, "b": refused, "c": verdict("not_found")}, 404),
+        ({"a": refused, "b": refused, "c": refused}, 502),
+    ]
+
+    assert [Request(Config(request_retry=0)).run(said).problem.status for said, _ in says] == [
+        status for _, status in says
+    ]
+
+
+def test_the_wait_that_is_told_is_the_earliest_recovery_rounded_up():
+    request = Request()
+
+    final = request.run({"a": verdict("rate_limit", 90), "b": verdict("rate_limit", 7.2), "c": verdict("quota", 500)})
+
+    assert final.problem.retry_after == 8
+
+
+@pytest.mark.parametrize(
+    ("says", "error", "has_wait"),
+    [
+        (verdict("rate_limit", 30), RateLimited, True),
+        (verdict("not_found"), ModelNotFound, False),
+        (verdict("unauthenticated"), NoAccount, True),
+        ({"a": verdict("unauthenticated"), "b": verdict("not_found"), "c": verdict("quota")}, RateLimited, True),
+    ],
+)
+def test_when_all_rest_the_reason_is_told(says, error, has_wait):
+    request = Request()
+    request.run(says)
+    later = Request()
+    later.pool = request.pool
+
+    final = later.run(says)
+
+    assert not later.asked
+    assert isinstance(final, error)
+    assert (final.problem.retry_after is not None) is has_wait
