@@ -2,13 +2,13 @@
 
 import itertools
 import json
-import resource
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
-from callers import Answer, Caller, request
+from callers import Answer, request
 from doors import CHAT, CONFIG, DOORS, STREAMS, Door, is_error
 
 from cliproxy.simulator.failures import failure
@@ -24,7 +24,9 @@ TRANSLATED = {
     "anthropic": "sim-chat",
     "gemini": "sim-chat",
 }
-NATIVE = {"openai-chat": "sim-chat", "openai-responses": "gpt-5", "anthropic": "claude-opus-4-7"}
+BOTH_WAYS = [*STREAMS, *(door.with_model(TRANSLATED[door.dialect]) for door in STREAMS)]
+"""Streams that pass through, and streams that are translated."""
+
 SILENCE = {
     "openai-chat": ": keepalive\n\n",
     "openai-responses": ": keepalive\n\n",
@@ -35,12 +37,7 @@ SILENCE = {
 
 @pytest.fixture
 def serving(start, edge, vendors):
-    return start(CONFIG.format(vendors=vendors.url) + "streaming: {keepalive-seconds: 1}\n", edge=edge)
-
-
-@pytest.fixture(params=STREAMS, ids=lambda door: door.dialect)
-def stream(request) -> Door:
-    return request.param
+    return start(CONFIG.format(vendors=vendors.url) + "streaming: {keepalive-seconds: 0.4}\n", edge=edge)
 
 
 def soon(is_true, seconds: float = 1.5) -> bool:
@@ -56,32 +53,33 @@ def soon(is_true, seconds: float = 1.5) -> bool:
 # -- callers who leave
 
 
-@pytest.mark.parametrize("door", [*DOORS, *STREAMS], ids=lambda door: f"{door.dialect}-{door.target[-7:]}")
-def test_a_caller_who_leaves_while_waiting_stops_the_upstream(serving, vendors, dial, door):
+def test_a_caller_who_leaves_while_waiting_stops_the_upstream(serving, vendors, dial):
     vendors.script(Rule(hang=True))
-    caller = dial(serving)
+    callers = [dial(serving) for _ in (*DOORS, *BOTH_WAYS)]
 
-    caller.send(request("POST", door.target, body=door.body))
-    assert soon(lambda: vendors.requests)
-    caller.close()
+    for caller, door in zip(callers, (*DOORS, *BOTH_WAYS), strict=True):
+        caller.send(request("POST", door.target, body=door.body))
+    assert soon(lambda: len(vendors.requests) == len(callers))
+    for caller in callers:
+        caller.close()
 
-    assert soon(lambda: vendors.requests[0].cancelled)
-    assert len(vendors.requests) == 1
+    assert soon(lambda: all(seen.cancelled for seen in vendors.requests))
+    assert len(vendors.requests) == len(callers)
 
 
-def test_a_caller_who_leaves_in_the_middle_stops_the_upstream(serving, vendors, dial, stream):
-    for model in ("", TRANSLATED[stream.dialect]):
-        vendors.reset()
-        vendors.script(Rule(hang=True, cut_after=4))
-        door = stream.with_model(model) if model else stream
-        caller = dial(serving)
+def test_a_caller_who_leaves_in_the_middle_stops_the_upstream(serving, vendors, dial):
+    vendors.script(Rule(hang=True, cut_after=4))
+    callers = [dial(serving) for _ in BOTH_WAYS]
 
+    for caller, door in zip(callers, BOTH_WAYS, strict=True):
         caller.send(request("POST", door.target, body=door.body))
         assert caller.head().status == 200
         caller.chunk()
+    for caller in callers:
         caller.close()
 
-        assert soon(lambda: vendors.requests[0].cancelled)
+    assert soon(lambda: all(seen.cancelled for seen in vendors.requests))
+    assert len(vendors.requests) == len(callers)
 
 
 def test_a_caller_who_leaves_with_a_reset_stops_the_upstream(serving, vendors, dial):
@@ -120,7 +118,7 @@ def test_a_caller_who_leaves_does_not_harm_the_next_one(serving, vendors, dial):
 
 
 def lengthy(megabytes: int) -> tuple[Rule, bytes]:
-    """A chat stream of that length, and the bytes that the caller should get."""
+    """A chat stream of that length, more than all sockets on the way can hold, and its bytes."""
 
     def frame(text: str, finish: str | None = None) -> str:
         choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
@@ -133,10 +131,9 @@ def lengthy(megabytes: int) -> tuple[Rule, bytes]:
 
 
 def test_a_slow_reader_slows_the_upstream_and_gets_everything(serving, vendors, dial):
-    rule, body = lengthy(48)
+    rule, body = lengthy(32)
     vendors.script(rule)
     caller = dial(serving, receive_bytes=64 * 1024)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
     caller.send(request("POST", SAY.target, body=SAY.body))
     assert caller.head().status == 200
@@ -144,8 +141,6 @@ def test_a_slow_reader_slows_the_upstream_and_gets_everything(serving, vendors, 
     time.sleep(0.7)
 
     assert not vendors.requests[0].completed
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    assert grown < 24 * 1024 * 1024
 
     pieces = itertools.takewhile(bool, (caller.chunk() for _ in itertools.count()))
     assert len(b"".join(pieces)) > len(body) - 100_000
@@ -153,7 +148,7 @@ def test_a_slow_reader_slows_the_upstream_and_gets_everything(serving, vendors, 
 
 
 def test_a_slow_reader_who_leaves_stops_the_upstream(serving, vendors, dial):
-    rule, _ = lengthy(48)
+    rule, _ = lengthy(32)
     vendors.script(rule)
     caller = dial(serving, receive_bytes=64 * 1024)
 
@@ -166,13 +161,13 @@ def test_a_slow_reader_who_leaves_stops_the_upstream(serving, vendors, dial):
 
 
 def test_keep_alives_do_not_pile_up_before_a_slow_reader(serving, vendors, dial):
-    rule, _ = lengthy(48)
+    rule, _ = lengthy(32)
     vendors.script(rule)
     caller = dial(serving, receive_bytes=64 * 1024)
 
     caller.send(request("POST", SAY.target, body=SAY.body))
     caller.head()
-    time.sleep(2.3)
+    time.sleep(1.5)
     text = b"".join(itertools.takewhile(bool, (caller.chunk() for _ in itertools.count())))
 
     assert text.count(b": keepalive") <= 1
@@ -182,127 +177,105 @@ def test_keep_alives_do_not_pile_up_before_a_slow_reader(serving, vendors, dial)
 # -- upstreams that are silent
 
 
-def heard(caller: Caller, door: Door) -> tuple[Answer, str]:
-    caller.send(request("POST", door.target, body=door.body))
-    answer = caller.head()
-    text = b"".join(itertools.takewhile(bool, (caller.chunk() for _ in itertools.count())))
-    return answer, text.decode()
+def heard(serving: Any, dial: Any, doors: Iterable[Door]) -> list[tuple[Door, Answer]]:
+    """The whole answers of several doors that are asked at the same time."""
+    callers = [(door, dial(serving)) for door in doors]
+    for door, caller in callers:
+        caller.send(request("POST", door.target, body=door.body))
+    return [(door, caller.answer()) for door, caller in callers]
 
 
-def without(text: str, silence: str) -> str:
-    return text.replace(silence, "") if silence.strip() else text.lstrip("\n")
-
-
-def payloads(text: str) -> list[Any]:
-    lines = [line[6:] for line in text.splitlines() if line.startswith("data: ")]
+def payloads(answer: Answer) -> list[Any]:
+    lines = [line[6:] for line in answer.body.decode().splitlines() if line.startswith("data: ")]
     return [json.loads(line) for line in lines if line != "[DONE]"]
 
 
-def test_silence_before_the_head_is_filled(serving, vendors, dial, stream):
-    vendors.script(Rule(delay=2.4))
+def test_silence_before_the_head_is_filled(serving, vendors, dial):
+    vendors.script(Rule(delay=1.1))
 
-    answer, text = heard(dial(serving), stream)
-
-    silence = SILENCE[stream.dialect]
-    assert answer.status == 200
-    assert answer.header("content-type").startswith("text/event-stream")
-    assert answer.header("x-request-id")
-    assert text.startswith(silence * 2)
-    assert "echo: hello" in text
-    assert payloads(text)
+    for door, answer in heard(serving, dial, BOTH_WAYS):
+        assert answer.status == 200
+        assert answer.header("content-type").startswith("text/event-stream")
+        assert answer.header("x-request-id")
+        assert answer.body.decode().startswith(SILENCE[door.dialect] * 2)
+        assert "hello" in answer.body.decode()
+        assert payloads(answer)
 
 
-def test_silence_before_the_head_is_filled_when_translating(serving, vendors, dial, stream):
-    vendors.script(Rule(delay=1.4))
-
-    answer, text = heard(dial(serving), stream.with_model(TRANSLATED[stream.dialect]))
-
-    assert answer.status == 200
-    assert text.startswith(SILENCE[stream.dialect])
-    assert "echo: hello" in text
-
-
-def test_silence_between_head_and_content_and_in_the_middle_is_filled(serving, vendors, dial, stream):
-    for model in ("", TRANSLATED[stream.dialect]):
-        vendors.reset()
-        vendors.script(Rule(pace=1.3))
-        door = stream.with_model(model) if model else stream
-        caller = dial(serving)
-
+def test_silence_between_head_and_content_and_in_the_middle_is_filled(serving, vendors, dial):
+    vendors.script(Rule(pace=0.9))
+    callers = [(door, dial(serving)) for door in BOTH_WAYS]
+    for door, caller in callers:
         caller.send(request("POST", door.target, body=door.body))
+
+    for door, caller in callers:
         assert caller.head().status == 200
-        early = b"".join(caller.chunk() for _ in range(4)).decode()
-        caller.close()
-
-        told = early.count(": keepalive\n\n") + early.count("event: ping") + early.count("\n\n\n")
-        assert told or early.startswith("\n")
+        early = b"".join(caller.chunk() for _ in range(5)).decode()
+        silences = (early.startswith("\n") + early.count("\n\n\n")) if door.dialect == "gemini" else 0
+        assert silences + early.count(": keepalive\n\n") + early.count("event: ping") > 1, early
 
 
-def test_no_silence_is_filled_before_its_time(serving, dial, stream):
-    _, text = heard(dial(serving), stream)
-
-    assert "keepalive" not in text
-    assert not text.startswith("\n")
+def test_no_silence_is_filled_before_its_time(shared, dial):
+    for _, answer in heard(shared, dial, STREAMS):
+        assert b"keepalive" not in answer.body
+        assert not answer.body.startswith(b"\n")
 
 
 def test_no_silence_is_filled_where_that_is_switched_off(start, edge, vendors, dial):
     serving = start(CONFIG.format(vendors=vendors.url) + "streaming: {keepalive-seconds: 0}\n", edge=edge)
-    vendors.script(Rule(delay=1.3))
+    vendors.script(Rule(delay=0.6))
 
-    answer, text = heard(dial(serving), SAY)
-
-    assert answer.status == 200
-    assert text.startswith("data: ")
-
-
-def test_a_failure_after_a_keep_alive_is_told_inside_the_stream(serving, vendors, dial, stream):
-    vendors.script(Rule(delay=1.4, answer=failure("anthropic", 400, "that was too much")))
-
-    answer, text = heard(dial(serving), stream)
+    [(_, answer)] = heard(serving, dial, [SAY])
 
     assert answer.status == 200
-    told = payloads(without(text, SILENCE[stream.dialect]))
-    assert len(told) == 1
-    match stream.dialect:
-        case "anthropic":
-            assert is_error("anthropic", told[0], 400)
-            assert "event: error\n" in text
-        case "gemini":
-            assert told[0]["error"]["message"]
-        case "openai-responses":
-            assert told[0]["type"] in ("error", "response.failed")
-        case _:
-            assert told[0]["error"]["message"]
-            assert "[DONE]" not in text
-    assert "that was too much" in text
+    assert answer.body.startswith(b"data: ")
+
+
+def test_a_failure_after_a_keep_alive_is_told_inside_the_stream(serving, vendors, dial):
+    vendors.script(Rule(delay=0.7, answer=failure("anthropic", 400, "that was too much")))
+
+    for door, answer in heard(serving, dial, BOTH_WAYS):
+        assert answer.status == 200
+        assert answer.body.decode().startswith(SILENCE[door.dialect])
+        [told] = payloads(answer)
+        assert "that was too much" in json.dumps(told)
+        match door.dialect:
+            case "openai-responses":
+                assert told["type"] in ("error", "response.failed")
+            case "openai-chat":
+                assert told["error"]["message"]
+                assert b"[DONE]" not in answer.body
+            case dialect:
+                assert is_error(dialect, told, 400)
+                assert (b"event: error\n" in answer.body) == (dialect == "anthropic")
 
 
 def test_a_failure_after_a_keep_alive_keeps_a_json_array_whole(serving, vendors, dial):
-    vendors.script(Rule(delay=1.4, answer=failure("gemini", 400, "that was too much")))
+    vendors.script(Rule(delay=0.7, answer=failure("gemini", 400, "that was too much")))
     door = Door("gemini", "/v1beta/models/gemini-2.5-flash:streamGenerateContent", STREAMS[3].body)
 
-    answer, text = heard(dial(serving), door)
+    [(_, answer)] = heard(serving, dial, [door])
 
     assert answer.status == 200
-    assert text.startswith("\n")
-    assert json.loads(text)[0]["error"]["message"] == "that was too much"
+    assert answer.body.startswith(b"\n")
+    assert answer.json[0]["error"]["message"] == "that was too much"
 
 
-def test_another_account_may_still_answer_after_a_keep_alive(start, edge, vendors, dial):
+def test_another_attempt_may_still_answer_after_a_keep_alive(start, edge, vendors, dial):
     config = CONFIG.format(vendors=vendors.url).replace("request-retry: 0", "request-retry: 1")
-    serving = start(config + "streaming: {keepalive-seconds: 1}\n", edge=edge)
-    vendors.script(Rule(times=1, delay=1.4, answer=failure("openai-chat", 500)))
+    serving = start(config + "streaming: {keepalive-seconds: 0.4}\n", edge=edge)
+    vendors.script(Rule(times=1, delay=0.7, answer=failure("openai-chat", 500)))
 
-    answer, text = heard(dial(serving), SAY)
+    [(_, answer)] = heard(serving, dial, [SAY])
 
     assert answer.status == 200
-    assert text.startswith(": keepalive\n\n")
-    assert text.endswith("data: [DONE]\n\n")
+    assert answer.body.startswith(b": keepalive\n\n")
+    assert answer.body.endswith(b"data: [DONE]\n\n")
     assert len(vendors.requests) == 2
 
 
 def test_whole_answers_are_not_nudged(serving, vendors, dial):
-    vendors.script(Rule(delay=1.4))
+    vendors.script(Rule(delay=0.7))
 
     answer = dial(serving).ask("POST", CHAT.target, body=CHAT.body)
 
@@ -311,7 +284,7 @@ def test_whole_answers_are_not_nudged(serving, vendors, dial):
 
 
 def test_old_callers_hear_keep_alives_too(serving, vendors, dial):
-    vendors.script(Rule(delay=1.4))
+    vendors.script(Rule(delay=0.7))
     caller = dial(serving)
 
     caller.send(request("POST", SAY.target, body=SAY.body, version="1.0"))
@@ -345,8 +318,6 @@ def test_open_answers_finish_while_the_gateway_stops(start, edge, vendors, dial)
     assert idle.is_closed_by_server
     assert streaming.is_closed_by_server
     stopping.join()
-    with pytest.raises(ConnectionRefusedError):
-        dial(serving)
 
 
 def test_a_gateway_that_stops_is_not_ready(start, edge, vendors, dial):
@@ -367,7 +338,7 @@ def test_a_gateway_that_stops_is_not_ready(start, edge, vendors, dial):
     stopping.join()
 
 
-def test_answers_that_do_not_end_are_cut_when_the_time_to_stop_is_over(start, edge, vendors, dial):
+def test_answers_that_do_not_end_are_cut_when_the_time_to_stop_is_over(start, edge, vendors, dial, caplog):
     serving = start(CONFIG.format(vendors=vendors.url) + "timeouts: {drain: 1}\n", edge=edge)
     vendors.script(Rule(hang=True, cut_after=3))
     caller = dial(serving)
@@ -380,3 +351,5 @@ def test_answers_that_do_not_end_are_cut_when_the_time_to_stop_is_over(start, ed
     text = caller.remains()
     assert b"[DONE]" not in text
     assert not text.endswith(b"0\r\n\r\n")
+    assert not any(record.exc_info for record in caplog.records)
+    caplog.clear()  # of uvicorn's complaint about the time
