@@ -40,7 +40,7 @@ def interleavings(draw: st.DrawFn):
     return whole, [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(interleavings())
 def test_any_interleaving_comes_out_one_part_at_a_time_and_whole(case) -> None:
     whole, batches = case

@@ -192,6 +192,12 @@ def test_a_near_miss_of_a_wire_form_comes_back_as_the_callers_name() -> None:
     assert restored(names, wire.upper()).name == "Get.Weather"
 
 
+def test_names_matter_only_when_there_are_tools() -> None:
+    assert not ToolNames({})
+    assert ToolNames({}, ("f",))
+    assert ToolNames({"x": ToolRef("y")})
+
+
 def test_a_batch_without_a_call_passes_as_it_is() -> None:
     batch = [TextDelta(0, "a")]
 
@@ -230,7 +236,7 @@ def test_emulated_tools_are_restored_however_many_run_at_once() -> None:
 # ---- laws -----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(TOOL_LISTS, st.sampled_from((FLAT, LETTER_FIRST, SPACED)), st.randoms(use_true_random=False))
 def test_any_tools_get_legal_names_of_their_own_in_any_order_and_come_back(tools, fit, random) -> None:
     wires, names = named(*tools, fit=fit)

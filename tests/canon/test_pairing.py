@@ -234,7 +234,7 @@ def test_thousands_of_faults_take_no_more_than_their_share_of_time() -> None:
 # ---- laws -----------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(BROKEN, st.sampled_from((WIDE, NARROW)))
 def test_any_history_comes_out_paired_and_stays_so(turns, fit) -> None:
     out, _ = pair(turns, fit)
@@ -244,7 +244,7 @@ def test_any_history_comes_out_paired_and_stays_so(turns, fit) -> None:
     assert pair(out, fit) == (out, ())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(BROKEN)
 def test_no_words_are_lost(turns) -> None:
     out, _ = pair(turns, WIDE)
@@ -255,7 +255,7 @@ def test_no_words_are_lost(turns) -> None:
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=70, deadline=None)
 @given(SOUND, BROKEN, st.sampled_from((WIDE, NARROW)))
 def test_a_longer_history_begins_like_the_shorter_one(shorter, more, fit) -> None:
     before, _ = pair(shorter, fit)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from histories import BROKEN, assert_paired
+from histories import BROKEN, SOUND, assert_paired
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
@@ -380,7 +380,7 @@ CAPABILITIES = (
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(REQUESTS, st.sampled_from(FITS), st.sampled_from(CAPABILITIES))
 def test_what_is_fitted_fits_and_is_not_bent_again(request_, fit, capability) -> None:
     result = fitted(request_, fit, capability)
@@ -394,6 +394,16 @@ def test_what_is_fitted_fits_and_is_not_bent_again(request_, fit, capability) ->
     assert len(set(result.losses)) == len(result.losses)
     again = fitted(result.request, fit, capability)
     assert (again.request, again.losses) == (result.request, ())
+
+
+@settings(max_examples=60, deadline=None)
+@given(SOUND, BROKEN, st.sampled_from(FITS))
+def test_a_longer_conversation_begins_like_the_shorter_one(shorter, more, fit) -> None:
+    before = bent(*shorter, Q, fit=fit).request
+
+    after = bent(*shorter, Q, said(Text("well"), ToolCall("new", "f", "{}")), *more, Q, fit=fit).request
+
+    assert after.turns[: len(before.turns)] == before.turns
 
 
 _SCRIPT = """

@@ -738,6 +738,31 @@ def test_a_signature_without_its_reasoning_is_worthless_and_a_damaged_one_too() 
     assert parts(sealed[:-4] + "AAAA", reasoning_content="hm")[0].signature.family == "unknown"
 
 
+def test_a_signature_of_googles_without_a_text_stands_alone() -> None:
+    extra = {"google": {"thought_signature": "c2ln"}}
+
+    parts = message_of(role="assistant", content=None, extra_content=extra).parts
+
+    assert parts == (Text("", signature=Signature("c2ln", "google")),)
+
+
+def test_a_breakpoint_of_a_message_marks_its_last_part() -> None:
+    mark = {"type": "ephemeral", "ttl": "1h"}
+    content = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+
+    assert message_of(role="user", content=content, cache_control=mark).parts == (Text("a"), Text("b", Cache("1h")))
+    assert message_of(role="tool", tool_call_id="c", content="1", cache_control=mark).parts[0].cache == Cache("1h")
+
+
+def test_names_and_refusals_of_an_assistant_are_kept() -> None:
+    turn = message_of(role="assistant", name="bob", content=[{"type": "refusal", "refusal": "no"}])
+
+    assert turn == Turn("assistant", (Refusal("no"),), "bob")
+    assert json.loads(DIALECT.write_request(Request("m", turns=(turn,))).body)["messages"] == [
+        {"role": "assistant", "content": None, "refusal": "no", "name": "bob"}
+    ]
+
+
 def test_tools_of_vendors_return_as_they_came_and_are_no_functions() -> None:
     tool = {"type": "builtin_function", "function": {"name": "$web_search"}}
 

@@ -271,6 +271,15 @@ def test_an_upstreams_own_list_is_served(vendor, vendors, start):
     assert vendors.requests[-1].model == name
 
 
+def test_an_upstream_that_hangs_does_not_keep_others_from_being_listed(vendors, start):
+    listing = '{"data":[{"type":"model","id":"claude-new-9"}]}'
+    vendors.script(Rule(key="sk-sim-hangs", hang=True), Rule(path="models", answer=Answer(body=listing), times=1))
+    text = config(vendors.url, "anthropic", ["sk-sim-hangs", KEY])
+    serving = start(text.replace(f", models: [{{name: {VENDORS['anthropic']}}}]", ""))
+
+    _until(lambda: "claude-new-9" in _listed(serving))
+
+
 @pytest.mark.parametrize("vendor", ["gemini", "anthropic", "openai-responses"])
 def test_without_a_list_our_own_table_serves(vendor, vendors, start):
     vendors.script(Rule(path="/models", times=1, answer=Answer(status=500, body="{}")))

@@ -7,9 +7,17 @@ from typing import Any
 
 import pytest
 from callers import Caller
+from doors import CONFIG
 
+from cliproxy.server.fast import FastProtocol
 from cliproxy.simulator import Simulator
 from cliproxy.simulator.rules import Rule
+from serving import EDGES, Serving
+
+MORE = """\
+streaming: {keepalive-seconds: 0.4}
+limits: {max-body-bytes: 100000, max-header-bytes: 8192}
+"""
 
 Dial = Callable[..., Caller]
 
@@ -31,6 +39,40 @@ def dial() -> Iterator[Dial]:
 def caller(shared: Any, dial: Dial) -> Caller:
     """A connection to the shared gateway."""
     return dial(shared)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _attentive() -> Iterator[None]:
+    """Gateways look at their deadlines often, so that tests of deadlines need not wait for it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(FastProtocol, "reap_seconds", 0.1)
+        yield
+
+
+@pytest.fixture(scope="session")
+def _scripted_vendors() -> Iterator[Simulator]:
+    with Simulator() as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def vendors(_scripted_vendors: Simulator) -> Simulator:
+    """Vendors to be scripted. They are the same in all tests of the edge, but remember nothing of the test before."""
+    _scripted_vendors.reset()
+    return _scripted_vendors
+
+
+@pytest.fixture(scope="session", params=EDGES)
+def _serving(request: pytest.FixtureRequest, _scripted_vendors: Simulator) -> Iterator[Serving]:
+    serving = Serving(CONFIG.format(vendors=_scripted_vendors.url) + MORE, edge=request.param)
+    yield serving
+    serving.stop()
+
+
+@pytest.fixture
+def serving(_serving: Serving, vendors: Simulator) -> Serving:
+    """A gateway before `vendors` that keeps streams alive after 0.4 s and takes little: 100 kB, heads of 8 kB."""
+    return _serving
 
 
 @pytest.fixture

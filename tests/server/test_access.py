@@ -57,18 +57,18 @@ def test_without_a_key_nobody_is_served(caller, address):
     assert is_refusal(caller, address, address.target)
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-def test_a_key_may_come_in_any_carrier(caller, address, carrier):
-    target, lines = carrying(address.target, carrier, "test-key")
+def test_a_key_may_come_in_any_carrier(caller, address):
+    for carrier in CARRIERS:
+        target, lines = carrying(address.target, carrier, "test-key")
 
-    assert caller.ask("POST", target, *lines, body=address.body, key=False).status == 200
+        assert caller.ask("POST", target, *lines, body=address.body, key=False).status == 200, carrier
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-def test_a_wrong_key_is_refused_in_any_carrier(caller, address, carrier):
-    target, lines = carrying(address.target, carrier, "test-key2")
+def test_a_wrong_key_is_refused_in_any_carrier(caller, address):
+    for carrier in CARRIERS:
+        target, lines = carrying(address.target, carrier, "test-key2")
 
-    assert is_refusal(caller, address, target, *lines)
+        assert is_refusal(caller, address, target, *lines), carrier
 
 
 @pytest.mark.parametrize("target", ["/v1/models", "/v1/models/sim-chat", "/v1beta/models", "/v1beta/models/sim-chat"])
@@ -96,8 +96,8 @@ def test_lists_of_models_are_refused_in_the_dialect_of_the_caller(caller, line, 
         assert is_error(dialect, answer.json, 401)
 
 
-def test_the_key_of_the_gateway_never_goes_on_to_the_vendors(start, edge, vendors, dial):
-    caller = dial(start(CONFIG.format(vendors=vendors.url), edge=edge))
+def test_the_key_of_the_gateway_never_goes_on_to_the_vendors(serving, vendors, dial):
+    caller = dial(serving)
     for address in (*DOORS, *STREAMS):
         for carrier in CARRIERS:
             target, lines = carrying(address.target, carrier, "test-key")

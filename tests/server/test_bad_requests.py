@@ -5,7 +5,7 @@ import random
 
 import pytest
 from callers import chunked, request
-from doors import CHAT, CONFIG, DOORS, GEMINI, MESSAGES, RESPONSES, STREAMS, Door, is_error
+from doors import CHAT, DOORS, GEMINI, MESSAGES, RESPONSES, STREAMS, Door, is_error
 
 pytestmark = pytest.mark.flow
 
@@ -180,8 +180,8 @@ def test_a_result_without_its_call_is_mended_on_the_way_to_another_dialect(calle
     assert caller.ask("POST", MESSAGES.target, body=messages).status == 200
 
 
-def test_of_two_equal_keys_the_last_counts_and_the_bytes_pass_as_they_came(start, edge, vendors, dial):
-    caller = dial(start(CONFIG.format(vendors=vendors.url), edge=edge))
+def test_of_two_equal_keys_the_last_counts_and_the_bytes_pass_as_they_came(serving, vendors, dial):
+    caller = dial(serving)
     first, last = (b'[{"role": "user", "content": "%b"}]' % text for text in (b"first", b"1.10"))
     body = b'{"model": "nobody", "messages": %b, "model":"sim-chat",\n "messages": %b }' % (first, last)
 
@@ -194,18 +194,9 @@ def test_of_two_equal_keys_the_last_counts_and_the_bytes_pass_as_they_came(start
 # -- sizes
 
 
-@pytest.fixture
-def small(start, edge, shared_vendors):
-    """A gateway that takes little."""
-    return start(
-        CONFIG.format(vendors=shared_vendors.url) + "limits: {max-body-bytes: 100000, max-header-bytes: 8192}\n",
-        edge=edge,
-    )
-
-
-def test_a_body_over_the_limit_is_refused_before_it_is_sent(small, dial):
+def test_a_body_over_the_limit_is_refused_before_it_is_sent(serving, dial):
     for door in DOORS:
-        caller = dial(small)
+        caller = dial(serving)
         head = request("POST", door.target, "content-length: 100001", body=b"")
 
         caller.send(head)
@@ -215,9 +206,9 @@ def test_a_body_over_the_limit_is_refused_before_it_is_sent(small, dial):
         assert is_error(door.dialect, answer.json, 413)
 
 
-def test_a_body_over_the_limit_may_still_be_sent_and_the_connection_goes_on(small, dial):
+def test_a_body_over_the_limit_may_still_be_sent_and_the_connection_goes_on(serving, dial):
     for door in DOORS:
-        caller = dial(small)
+        caller = dial(serving)
 
         answer = caller.ask("POST", door.target, body=b"x" * 3_000_000)
 
@@ -225,9 +216,9 @@ def test_a_body_over_the_limit_may_still_be_sent_and_the_connection_goes_on(smal
         assert caller.ask("POST", door.target, body=door.body).status == 200
 
 
-def test_a_chunked_body_over_the_limit_is_refused(small, dial):
+def test_a_chunked_body_over_the_limit_is_refused(serving, dial):
     for door in DOORS:
-        caller = dial(small)
+        caller = dial(serving)
         body = chunked(*[b"x" * 1000] * 200)
 
         answer = caller.ask("POST", door.target, "transfer-encoding: chunked", body=body)
@@ -237,11 +228,11 @@ def test_a_chunked_body_over_the_limit_is_refused(small, dial):
         assert caller.ask("POST", door.target, body=door.body).status == 200
 
 
-def test_a_body_just_at_the_limit_is_served(small, dial):
+def test_a_body_just_at_the_limit_is_served(serving, dial):
     for door in DOORS:
         body = json.dumps(door.body).encode()
 
-        assert dial(small).ask("POST", door.target, body=body + b" " * (100_000 - len(body))).status == 200
+        assert dial(serving).ask("POST", door.target, body=body + b" " * (100_000 - len(body))).status == 200
 
 
 def test_a_large_body_without_a_key_is_refused_before_it_is_sent(shared, dial, door):
@@ -376,9 +367,9 @@ def test_noise_never_harms(shared, dial):
     assert dial(shared).ask("POST", CHAT.target, body=CHAT.body).status == 200
 
 
-def test_nonsense_behind_a_request_lets_its_answer_finish(start, edge, vendors, dial):
-    caller = dial(start(CONFIG.format(vendors=vendors.url), edge=edge))
+def test_nonsense_behind_a_request_lets_its_answer_finish(shared, dial):
     for target in (CHAT.target, "/v1/models"):
+        caller = dial(shared)
         method = "POST" if target == CHAT.target else "GET"
 
         caller.send(request(method, target, body=CHAT.body) + b"\0nonsense\0" * 20)
@@ -387,7 +378,6 @@ def test_nonsense_behind_a_request_lets_its_answer_finish(start, edge, vendors, 
         assert answer.status == 200
         assert answer.json
         assert caller.is_closed_by_server
-        caller = dial(start(CONFIG.format(vendors=vendors.url), edge=edge))
 
 
 def test_a_refusal_inside_a_stream_does_not_cut_into_it(shared, dial):

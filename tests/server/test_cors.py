@@ -17,20 +17,14 @@ def configured(vendors, more: str) -> str:
 @pytest.mark.parametrize(
     "target", [*(door.target for door in DOORS), "/v1/models", "/nothing", "/v0/management/config"]
 )
-@pytest.mark.parametrize("verb", ["GET", "POST", "PUT", "PATCH", "DELETE"])
-def test_preflights_allow_every_verb_and_header(caller, target, verb):
-    answer = caller.ask(
-        "OPTIONS",
-        target,
-        ORIGIN,
-        f"access-control-request-method: {verb}",
-        "access-control-request-headers: authorization,x-stainless-os,x-anything",
-        key=False,
-    )
+def test_preflights_allow_every_verb_and_header(caller, target):
+    wanted = "access-control-request-headers: authorization,x-stainless-os,x-anything"
+    answer = caller.ask("OPTIONS", target, ORIGIN, "access-control-request-method: PATCH", wanted, key=False)
 
     assert answer.status == 204
     assert answer.header(ALLOWED) == "*"
-    assert verb in answer.header("access-control-allow-methods").split(", ")
+    verbs = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"}
+    assert verbs <= set(answer.header("access-control-allow-methods").split(", "))
     assert answer.header("access-control-allow-headers") == "authorization,x-stainless-os,x-anything"
     assert answer.header("content-length") == ""
 

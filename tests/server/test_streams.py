@@ -1,16 +1,21 @@
 """Streams at the edge: callers who leave, callers who are slow, upstreams that are silent, gateways that stop."""
 
+import functools
 import itertools
 import json
+import os
 import threading
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from callers import Answer, request
 from doors import CHAT, CONFIG, DOORS, STREAMS, Door, is_error
+from msgspec import structs
 
+from cliproxy.simulator.exchange import VendorName
 from cliproxy.simulator.failures import failure
 from cliproxy.simulator.rules import Answer as Fixed
 from cliproxy.simulator.rules import Rule
@@ -33,11 +38,6 @@ SILENCE = {
     "anthropic": ": keepalive\n\n",
     "gemini": "\n",
 }
-
-
-@pytest.fixture
-def serving(start, edge, vendors):
-    return start(CONFIG.format(vendors=vendors.url) + "streaming: {keepalive-seconds: 0.4}\n", edge=edge)
 
 
 def soon(is_true, seconds: float = 1.5) -> bool:
@@ -117,39 +117,44 @@ def test_a_caller_who_leaves_does_not_harm_the_next_one(serving, vendors, dial):
 # -- callers who are slow
 
 
-def lengthy(megabytes: int) -> tuple[Rule, bytes]:
-    """A chat stream of that length, more than all sockets on the way can hold, and its bytes."""
+@functools.cache
+def lengthy() -> tuple[Rule, bytes]:
+    """A chat stream of 24 MB, which is more than sockets hold, and its bytes."""
 
     def frame(text: str, finish: str | None = None) -> str:
         choice = {"index": 0, "delta": {"content": text}, "finish_reason": finish}
         chunk = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "sim-chat", "choices": [choice]}
         return f"data: {json.dumps(chunk)}\n\n"
 
-    frames = [frame(f"{number:08d}" + "x" * 16_000) for number in range(megabytes * 64)]
+    frames = [frame(f"{number:08d}" + "x" * 16_000) for number in range(24 * 64)]
     body = "".join([*frames, frame("", "stop"), "data: [DONE]\n\n"])
     return Rule(answer=Fixed(content_type="text/event-stream", body=body)), body.encode()
 
 
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_a_slow_reader_slows_the_upstream_and_gets_everything(serving, vendors, dial):
-    rule, body = lengthy(32)
+    rule, body = lengthy()
     vendors.script(rule)
     caller = dial(serving, receive_bytes=64 * 1024)
 
     caller.send(request("POST", SAY.target, body=SAY.body))
     assert caller.head().status == 200
-    caller.chunk()
-    time.sleep(0.7)
+    before = resident_bytes()
+    time.sleep(0.5)
+    grown = resident_bytes() - before
 
-    assert not vendors.requests[0].completed
-
+    assert grown < 8 * 1024 * 1024
     pieces = itertools.takewhile(bool, (caller.chunk() for _ in itertools.count()))
-    assert len(b"".join(pieces)) > len(body) - 100_000
-    assert vendors.settled()[0].completed
+    assert b"".join(pieces).replace(b": keepalive\n\n", b"") == body
 
 
 def test_a_slow_reader_who_leaves_stops_the_upstream(serving, vendors, dial):
-    rule, _ = lengthy(32)
-    vendors.script(rule)
+    rule, _ = lengthy()
+    vendors.script(structs.replace(rule, hang=True, cut_after=10_000))
     caller = dial(serving, receive_bytes=64 * 1024)
 
     caller.send(request("POST", SAY.target, body=SAY.body))
@@ -158,20 +163,6 @@ def test_a_slow_reader_who_leaves_stops_the_upstream(serving, vendors, dial):
     caller.reset()
 
     assert soon(lambda: vendors.requests[0].cancelled)
-
-
-def test_keep_alives_do_not_pile_up_before_a_slow_reader(serving, vendors, dial):
-    rule, _ = lengthy(32)
-    vendors.script(rule)
-    caller = dial(serving, receive_bytes=64 * 1024)
-
-    caller.send(request("POST", SAY.target, body=SAY.body))
-    caller.head()
-    time.sleep(1.5)
-    text = b"".join(itertools.takewhile(bool, (caller.chunk() for _ in itertools.count())))
-
-    assert text.count(b": keepalive") <= 1
-    assert text.endswith(b"data: [DONE]\n\n")
 
 
 # -- upstreams that are silent
@@ -232,7 +223,14 @@ def test_no_silence_is_filled_where_that_is_switched_off(start, edge, vendors, d
 
 
 def test_a_failure_after_a_keep_alive_is_told_inside_the_stream(serving, vendors, dial):
-    vendors.script(Rule(delay=0.7, answer=failure("anthropic", 400, "that was too much")))
+    paths: dict[VendorName, str] = {
+        "openai-chat": "/chat/completions",
+        "openai-responses": "/responses",
+        "anthropic": "/messages",
+        "gemini": "enerateContent",
+    }
+    for vendor, path in paths.items():
+        vendors.script(Rule(path=path, delay=0.7, answer=failure(vendor, 400, "that was too much")))
 
     for door, answer in heard(serving, dial, BOTH_WAYS):
         assert answer.status == 200

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cliproxy.canon.errors import BrokenAnswer
@@ -47,6 +47,7 @@ def bytewise(data: bytes) -> list[bytes]:
 
 
 @pytest.mark.parametrize(("coding", "pack"), CASES, ids=IDS)
+@settings(deadline=None)
 @given(data=st.binary(max_size=2000), cuts=st.lists(st.integers(0, 2100), max_size=5))
 def test_any_cut_of_a_compressed_body_gives_the_same_bytes(
     coding: bytes, pack: Pack, data: bytes, cuts: list[int]

@@ -154,7 +154,8 @@ class Listener:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for peer in self.peers:
-            peer.writer.transport.abort()
+            with contextlib.suppress(AttributeError):  # asyncio, when the transport has closed after a last flush
+                peer.writer.transport.abort()
         await asyncio.sleep(0)
         if self._failures:
             raise self._failures[0]

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct
 
@@ -77,6 +77,7 @@ def _past(text: str, at: int) -> int:
     return match.end()
 
 
+@settings(deadline=None)
 @given(text=documents, path=st.lists(names, min_size=1, max_size=3).map(tuple))
 @example(text='{"a":1,"a":1}', path=("a",))
 @example(text='{"a":{"b":1},"b":2,"a":{"b":3,"b":4}}', path=("a", "b"))
@@ -92,6 +93,7 @@ def test_a_value_is_found_where_a_plain_reader_finds_it(text: str, path: tuple[s
         assert len(data[: found[0]].decode()) == wanted[0]
 
 
+@settings(deadline=None)
 @given(text=documents, path=st.lists(names, min_size=1, max_size=3).map(tuple))
 def test_every_byte_beside_a_replaced_value_stays(text: str, path: tuple[str, ...]) -> None:
     data = text.encode()
@@ -186,6 +188,7 @@ def mended_slowly(text: str) -> str:
     return "".join(out)
 
 
+@settings(deadline=None)
 @given(parts=st.lists(tokens, max_size=12))
 @example(parts=["\\ud800", "\\ud83d\\ude00", "\\udfff"])
 @example(parts=["\\\\", "\\ud800", "\\\\", "ud800"])
@@ -214,6 +217,7 @@ def test_an_upstreams_lone_surrogates_are_read_and_a_callers_are_not() -> None:
 # -- writing
 
 
+@settings(deadline=None)
 @given(text=st.text(st.sampled_from('ab\u2028\u2029\x85\x0b\r\n"\\é\u2027\U0001f600')))
 def test_encoded_text_is_one_line_for_every_reader(text: str) -> None:
     out = json.encode({"a": text, text: [text]})
@@ -226,6 +230,7 @@ def test_raw_parts_are_encoded_as_they_came() -> None:
     assert json.encode({"a": msgspec.Raw(b'{"x": 1.10, "x": 2}')}) == b'{"a":{"x": 1.10, "x": 2}}'
 
 
+@settings(deadline=None)
 @given(text=documents)
 def test_compact_text_means_the_same_and_keeps_spellings(text: str) -> None:
     out = json.compact(text)

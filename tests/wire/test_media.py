@@ -1,7 +1,7 @@
 import base64
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cliproxy.canon.parts import Media
@@ -30,6 +30,7 @@ def test_media_types_are_told_in_one_way(text: str, mime: str) -> None:
     assert mime_of(text) == mime
 
 
+@settings(deadline=None)
 @given(data=st.binary(min_size=1), spaces=st.sampled_from(["", "\n", "\r\n", " \t"]), pads=st.booleans())
 def test_base64_is_read_however_it_is_written(data: bytes, spaces: str, pads: bool) -> None:
     plain = b64(data)
@@ -90,6 +91,7 @@ def test_media_are_found_at_urls(url: str, media: Media | None) -> None:
     assert media_at(url) == media
 
 
+@settings(deadline=None)
 @given(data=st.binary(min_size=1))
 def test_what_is_written_as_a_data_url_is_read_back(data: bytes) -> None:
     media = Media("image/webp", data=b64(data))

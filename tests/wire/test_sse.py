@@ -2,7 +2,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cliproxy.canon.errors import BrokenAnswer
@@ -73,12 +73,14 @@ def by_the_book(stream: bytes) -> list[Frame]:
 # -- FrameReader
 
 
+@settings(deadline=None)
 @given(stream=streams)
 @example(stream=b"data: a\r\r\ndata: b\n\r\ndata: c\r\n\ndata: d\n\rdata: e")
 def test_frames_are_what_the_standard_says(stream: bytes) -> None:
     assert read([stream]) == by_the_book(stream)
 
 
+@settings(deadline=None)
 @given(stream=streams, at=cuts)
 def test_every_cut_of_a_stream_gives_the_same_frames(stream: bytes, at: list[int]) -> None:
     whole = read([stream])
@@ -174,6 +176,7 @@ def test_time_grows_with_the_length_of_a_frame_and_not_with_its_square(
 # -- WholeFrames
 
 
+@settings(deadline=None)
 @given(stream=streams, at=cuts)
 @example(stream=b"data: a\n\r\ndata: b\r\r\ndata: c\r\n\n", at=[9])
 def test_whole_frames_lose_and_invent_nothing(stream: bytes, at: list[int]) -> None:
@@ -185,6 +188,7 @@ def test_whole_frames_lose_and_invent_nothing(stream: bytes, at: list[int]) -> N
         assert not part or part.endswith((b"\n\n", b"\n\r\n", b"\r\r"))
 
 
+@settings(deadline=None)
 @given(stream=streams.map(lambda stream: stream.replace(b"\xef\xbb\xbf", b"")), at=cuts)
 def test_whole_frames_can_be_read_one_by_one(stream: bytes, at: list[int]) -> None:
     frames = WholeFrames()
@@ -206,6 +210,7 @@ def test_whole_frames_are_passed_on_as_soon_as_they_are_complete(end: bytes) -> 
 # -- writing
 
 
+@settings(deadline=None)
 @given(name=st.text("abc_.", min_size=1), data=st.text('{}" \u2028x', min_size=1))
 def test_what_is_written_is_read(name: str, data: str) -> None:
     stream = data_frame(data.encode()) + named_frame(name.encode(), data.encode())

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cliproxy.wire.waits import duration, retry_after, until
@@ -92,6 +92,7 @@ def test_moments_become_waits(moment: bytes, seconds: float | None) -> None:
     assert until(moment, NOW) == seconds
 
 
+@settings(deadline=None)
 @given(text=st.text(st.sampled_from("0123456789.-+:TZ smhe_ni,GMTue\xff"), max_size=40))
 def test_no_text_leads_to_a_wait_that_is_none(text: str) -> None:
     for wait in (

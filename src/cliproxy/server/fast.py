@@ -218,6 +218,9 @@ class FastProtocol(HttpToolsProtocol):
     body_gap_seconds = 30.0
     """Between two pieces of a body."""
     linger_seconds = 2.0
+    """From a refusal to the end of its connection."""
+    reap_seconds = 1.0
+    """Between two looks at the deadlines of all connections."""
 
     def __init__(
         self,
@@ -455,10 +458,10 @@ def protocol_of(runtime: Runtime, *, is_fast: bool) -> type[FastProtocol]:
 
 
 async def reap(server_state: ServerState) -> None:
-    """Once a second close connections whose request does not arrive. Runs until cancelled."""
+    """Close connections whose request does not arrive. Runs until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(FastProtocol.reap_seconds)
         now = loop.time()
         for connection in list(server_state.connections):
             if isinstance(connection, FastProtocol) and 0 < connection.deadline < now:

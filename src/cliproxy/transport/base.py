@@ -33,7 +33,10 @@ class UpstreamAnswer(Protocol):
         ...
 
     def close(self) -> None:
-        """Give the connection back if the body is complete, else cut it: the upstream stops at once."""
+        """Give the connection back if the body has come entirely, else cut it: the upstream stops at once.
+
+        Closing again does nothing, also when the connection serves another by then.
+        """
         ...
 
 
@@ -43,5 +46,5 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Drop idle connections; answers under way are not touched."""
+        """Drop idle connections, and those of answers under way once these are closed."""
         ...

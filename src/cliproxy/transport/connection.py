@@ -344,6 +344,11 @@ class Connection(asyncio.Protocol):
                 self._transport.pause_reading()
         answer.wake()
 
+    def eof_received(self) -> None:
+        """Nothing more will come, so nobody waits for what we have not sent yet, nor for a farewell in TLS."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
         self._transport = None
