@@ -24,7 +24,7 @@ from cliproxy.gateway.watching import keep_listings
 from cliproxy.providers.base import Proxies
 from cliproxy.providers.registry import PROVIDERS
 from cliproxy.server.asgi import AsgiApp
-from cliproxy.server.fast import FastProtocol, reap
+from cliproxy.server.fast import protocol_of, reap
 from cliproxy.stores.config_file import ConfigFile
 from cliproxy.transport.pool import Pool as Transport
 
@@ -255,14 +255,10 @@ def _listening(config: Config) -> socket.socket:
 
 
 def _uvicorn_config(runtime: Runtime, environment: Mapping[str, str]) -> uvicorn.Config:
-    class Protocol(FastProtocol):
-        pass
-
-    Protocol.runtime = runtime
     is_fast = environment.get("CLIPROXY_EDGE", "") != "asgi"
     return uvicorn.Config(
         AsgiApp(runtime),  # pyright: ignore[reportArgumentType]
-        http=Protocol if is_fast else "httptools",
+        http=protocol_of(runtime, is_fast=is_fast),
         ws="none",
         lifespan="off",
         log_config=None,

@@ -110,6 +110,19 @@ def test_reasoning_survives_a_tool_round_trip(driver, upstream, stream):
     assert told.text == f"tool {TOOL} said: cold"
 
 
+@pytest.mark.parametrize("later", UPSTREAMS, ids=lambda name: f"then-{name}")
+def test_a_conversation_with_reasoning_moves_to_another_vendor(driver, upstream, later, stream):
+    driver.say(f'call {TOOL} {{"city": "Bern"}}')
+    driver.ask(UPSTREAMS[upstream], stream=stream, tools=True, think=True)
+    driver.answer_calls(["cold"])
+    driver.ask(UPSTREAMS[upstream], stream=stream, tools=True, think=True)
+    driver.say("and now")
+
+    reply = driver.ask(UPSTREAMS[later], stream=stream, tools=True, think=True)
+
+    assert reply.text == "echo: and now"
+
+
 def test_structured_output_follows_the_schema(driver, upstream, stream):
     driver.say("fill in")
     schema = {

@@ -113,6 +113,39 @@ def test_handshakes_are_held_back_until_content(caller, vendor, vendors, start):
     assert [seen.cancelled for seen in vendors.settled()] == [True]
 
 
+@pytest.mark.parametrize(
+    ("caller", "opening"),
+    [(MESSAGES, b"message_start"), (RESPONSES, b"response.created"), (CHAT, b'"role":"assistant"')],
+    ids=lambda value: getattr(value, "name", ""),
+)
+def test_a_handshake_is_not_held_longer_than_a_keepalive_is_due(caller, opening, vendors, start):
+    vendors.script(Rule(hang=True, cut_after=HANDSHAKE[caller.vendor]))
+    serving = start(everybody(vendors.url, "streaming: {keepalive-seconds: 0.2}"))
+
+    connection = _ask(serving, caller, VENDORS[caller.vendor])
+    connection.settimeout(5)
+    seen = b""
+    while opening not in seen:
+        piece = connection.recv(65536)
+        assert piece
+        seen += piece
+    connection.close()
+
+    assert b" 200 " in seen.partition(b"\r\n")[0]
+
+
+def test_a_released_handshake_is_never_followed_by_a_second_one(vendors, start):
+    vendors.script(Rule(key=A, pace=0.4, cut_after=HANDSHAKE["anthropic"]))
+    serving = start(config(vendors.url, "anthropic", [A, B], settings="streaming: {keepalive-seconds: 0.1}"))
+
+    answer = MESSAGES.ask(serving.url, VENDORS["anthropic"], stream=True)
+
+    assert answer.body.count(b"event: message_start") == 1
+    assert len(MESSAGES.errors(answer)) == 1
+    assert not MESSAGES.is_finished(answer)
+    assert len(vendors.requests) == 1
+
+
 @each_caller
 def test_keepalives_begin_the_answer_and_later_failures_stay_inside(caller, vendors, start):
     vendors.script(Rule(delay=0.5, answer=Answer(status=500, body="{}")))

@@ -19,7 +19,13 @@ _FAMILIES: tuple[Family, ...] = ("unknown", "anthropic", "openai", "google")
 _KINDS: tuple[Literal["signature", "encrypted", "redacted"], ...] = ("signature", "encrypted", "redacted")
 _HEAD_BYTES = len(_MAGIC) + 2 + 4
 _PREFIX = base64.b64encode(_MAGIC[:9]).decode()
+_MARK = _PREFIX.encode()
 DAMAGED = Signature("", "unknown")
+
+
+def travels_in(body: bytes) -> bool:
+    """Whether `body` may hold an envelope, which must be opened before an upstream sees it."""
+    return _MARK in body
 
 
 def seal(signature: Signature) -> str:

@@ -3,6 +3,7 @@
 import msgspec
 from msgspec import Struct, structs
 
+from cliproxy.canon import carrier
 from cliproxy.canon.errors import InvalidJson, MissingParameter
 from cliproxy.canon.estimate import estimate
 from cliproxy.canon.losses import Loss
@@ -27,7 +28,11 @@ _decode_head = msgspec.json.Decoder(Head)
 
 
 class Prepared(Struct, frozen=True):
-    """A body for one upstream. `is_native`: the caller's own bytes, but for the model's name where that differs."""
+    """A body for one upstream. `is_native`: the caller speaks the upstream's dialect, and the answer may pass as it is.
+
+    A native body is the caller's own bytes, but for the model's name where that differs; it is written anew only when
+    the model's name held a wish about thinking, or the history holds another vendor's signatures.
+    """
 
     body: bytes
     is_native: bool
@@ -114,13 +119,15 @@ class Call:
         return structs.replace(thinking, is_shown=is_shown)
 
     def _prepare(self, upstream: Upstream, model: str, snapshot: Snapshot) -> Prepared:
-        if self.dialect.name == upstream.dialect.name and self.thinking is None:
+        is_native = self.dialect.name == upstream.dialect.name
+        is_foreign = carrier.travels_in(self.body)
+        if is_native and self.thinking is None and not is_foreign:
             if self.model_in_address or model == self.model:
                 return Prepared(self.body, is_native=True, names=_NO_NAMES)
             return Prepared(json.replaced(self.body, ("model",), json.encode(model)), is_native=True, names=_NO_NAMES)
         fit = fitted(structs.replace(self.request, model=model), upstream.fit, snapshot.capability(model))
         written = upstream.dialect.write_request(fit.request)
-        return Prepared(written.body, is_native=False, names=fit.names, losses=fit.losses + written.losses)
+        return Prepared(written.body, is_native and not fit.names, fit.names, fit.losses + written.losses)
 
 
 def _read_head(body: bytes) -> Head:

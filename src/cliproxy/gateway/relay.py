@@ -3,8 +3,8 @@
 Invariants:
 
 * Until the first content reaches the caller every failure may be answered by another account; handshake frames are
-  held back for that. After it, a failure ends the stream with one error frame of the caller's dialect: never a second
-  answer, never a clean end.
+  held back for that, but never longer than a keep-alive is due: clients' idle timers count events. After either, a
+  failure ends the stream with one error frame of the caller's dialect: never a second answer, never a clean end.
 * A caller who leaves cancels the task; the upstream's connection is cut on the way out, in every state.
 * Each lease is settled exactly once: by what the upstream said, as soon as it has said something (a stream may go on
   for minutes after), else given back unused, also when the caller left.
@@ -234,9 +234,10 @@ class _Attempt:
         flow = self._flow(answer, prepared)
         limit = self.snapshot.config.timeouts.first_event
         if limit:
-            held, is_over = await self._soon(answer, flow, max(limit - (self.runtime.monotonic() - started), 0.0))
+            left = max(limit - (self.runtime.monotonic() - started), 0.0)
+            held, is_over = await self._soon(answer, flow, keepalive, left)
         else:
-            held, is_over = await self._until_content(answer, flow)
+            held, is_over = await self._until_content(answer, flow, keepalive)
         self.settle(None)
         exchange = self.exchange
         keepalive.flow = flow
@@ -260,16 +261,18 @@ class _Attempt:
             return PassingFlow(call.dialect, self._renamed)
         return TranslatingFlow(self.upstream.dialect.reader(), call.dialect.writer(self._echo()), prepared.names)
 
-    async def _soon(self, answer: UpstreamAnswer, flow: Flow, seconds: float) -> tuple[bytes, bool]:
+    async def _soon(
+        self, answer: UpstreamAnswer, flow: Flow, keepalive: "Keepalive", seconds: float
+    ) -> tuple[bytes, bool]:
         try:
             async with asyncio.timeout(seconds):
-                return await self._until_content(answer, flow)
+                return await self._until_content(answer, flow, keepalive)
         except TimeoutError as error:
             raise self._failure(UpstreamTimeout("The upstream did not begin its answer in time.").problem) from error
 
-    async def _until_content(self, answer: UpstreamAnswer, flow: Flow) -> tuple[bytes, bool]:
+    async def _until_content(self, answer: UpstreamAnswer, flow: Flow, keepalive: "Keepalive") -> tuple[bytes, bool]:
         """The bytes up to and with the first content, and whether the stream is already over."""
-        held: list[bytes] = []
+        held = keepalive.hold(flow)
         size = 0
         try:
             while not flow.has_content:
@@ -284,7 +287,11 @@ class _Attempt:
                 if size > _MAX_HELD_BYTES:
                     flow.has_content = True
         except UpstreamFault as error:
-            raise self._failure(error.problem, answer.headers) from error
+            if not flow.has_content:
+                raise self._failure(error.problem, answer.headers) from error
+            return flow.fail(without_secret(error.problem, self.upstream.secret)), True
+        finally:
+            keepalive.let_go()
         return held[0] if len(held) == 1 else b"".join(held), flow.problem is not None
 
     async def _pump(self, answer: UpstreamAnswer, flow: Flow, keepalive: "Keepalive") -> None:
@@ -321,13 +328,15 @@ class Keepalive:
     """Says something meaningless to a caller when the upstream is silent for `seconds`; 0 = never.
 
     One timer per stream, re-armed lazily. If the silence comes before the answer has begun, it begins here: from then
-    on failures are told inside the stream.
+    on failures are told inside the stream. Frames that were held back go out at the same time, and count as content.
     """
 
-    __slots__ = ("_call", "_exchange", "_last", "_loop", "_seconds", "_timer", "flow")
+    __slots__ = ("_call", "_exchange", "_held", "_last", "_loop", "_seconds", "_timer", "_waiting", "flow")
 
     def __init__(self, seconds: float, exchange: Exchange, call: Call) -> None:
         self.flow: Flow | None = None
+        self._held: list[bytes] = []
+        self._waiting: Flow | None = None
         self._exchange = exchange
         self._call = call
         self._loop = asyncio.get_running_loop()
@@ -338,6 +347,15 @@ class Keepalive:
     def touch(self) -> None:
         self._last = self._loop.time()
 
+    def hold(self, flow: Flow) -> list[bytes]:
+        """Where to keep the frames of `flow` until it has content."""
+        self._waiting = flow
+        self._held = []
+        return self._held
+
+    def let_go(self) -> None:
+        self._waiting = None
+
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
@@ -347,9 +365,17 @@ class Keepalive:
         due = self._last + self._seconds
         now = self._loop.time()
         if now + 0.001 >= due:
-            data = self._call.dialect.keepalive if self.flow is None else self.flow.keepalive()
             headers = ((b"content-type", self._call.dialect.stream_type), *_UNBUFFERED)
-            self._exchange.nudge(200, headers, data)
+            self._exchange.nudge(200, headers, self._due())
             self._last = now
             due = now + self._seconds
         self._timer = self._loop.call_at(due, self._tick)
+
+    def _due(self) -> bytes:
+        """What to say: frames that were held back too long, else something meaningless."""
+        flow, held = self._waiting, b"".join(self._held)
+        if flow is not None and held:
+            flow.has_content = True
+            self._held.clear()
+            return held
+        return self._call.dialect.keepalive if self.flow is None else self.flow.keepalive()
