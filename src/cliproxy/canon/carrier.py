@@ -4,7 +4,8 @@ A caller's dialect has a field for its own vendor's signatures only. What anothe
 field: `base64(magic | family | kind | checksum | value)`. The envelope identifies itself, so nothing is ever guessed
 from the look of a value, and an envelope never reaches an upstream unopened. The checksum guards against truncation,
 not against forgery: a caller can only deceive the vendor about its own conversation. A damaged envelope, and one that
-holds another, opens to a signature of no family, which no vendor is ever sent.
+holds another, opens to a signature of no family, which no vendor is ever sent. Reasoning that nobody signed travels with
+an envelope of that kind too: without it, it would pass for the caller's vendor's own and be refused there.
 """
 
 import base64
@@ -52,3 +53,7 @@ def unseal(text: str) -> Signature | None:
     if family >= len(_FAMILIES) or kind >= len(_KINDS) or value.startswith(_PREFIX):
         return DAMAGED
     return Signature(value, _FAMILIES[family], _KINDS[kind])
+
+
+UNSIGNED = seal(DAMAGED)
+"""Stands where a dialect wants a signature and the model gave none: known as ours when it comes back, owned by nobody."""

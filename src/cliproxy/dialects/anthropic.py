@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from cliproxy.canon.answer import Answer, unfold
-from cliproxy.canon.carrier import seal, unseal
+from cliproxy.canon.carrier import UNSIGNED, seal, unseal
 from cliproxy.canon.custom_tools import wrapped
 from cliproxy.canon.errors import (
     BrokenAnswer,
@@ -1243,7 +1243,7 @@ def _answer_block(part: Part, echo: Echo) -> dict[str, object] | None:
 def _carried_thinking(text: str, signature: Signature | None) -> dict[str, object]:
     """A thinking block for the caller."""
     if signature is None:
-        return _thinking_block(text, "", is_redacted=False)
+        return _thinking_block(text, UNSIGNED, is_redacted=False)
     value, is_redacted = _carried(signature, has_text=bool(text))
     return _thinking_block(text, value, is_redacted=is_redacted)
 
@@ -1724,6 +1724,8 @@ class _Writer:
             self._call_end(out, is_complete=event.is_complete)
         elif self._part.kind == "reasoning" and self._signature is not None:
             self._sign(self._signature, out)
+        elif self._part.kind == "reasoning" and self._is_open:
+            out.append(self._delta(_SIGNATURE_DELTA) + encode(UNSIGNED) + _DELTA_END)
         if self._is_open and not self._broken:
             self._close(out)
 

@@ -861,10 +861,22 @@ def _write_call(call: ToolCall) -> dict[str, object]:
 
 
 def _extra_of(signature: Signature | None) -> dict[str, object]:
+    """A signature on its way back to the vendor."""
     if signature is None:
         return {}
     value = signature.value if signature.family == "google" else seal(signature)
     return {"extra_content": {"google": {"thought_signature": value}}}
+
+
+def _sealed(signature: Signature) -> Signature:
+    """A signature for a caller's hands: in an envelope always, since no vendor of this dialect issued it."""
+    return Signature(seal(signature), "google")
+
+
+def _with_sealed(part: Part) -> Part:
+    if isinstance(part, Text | ToolCall | Reasoning) and part.signature is not None:
+        return msgspec.structs.replace(part, signature=_sealed(part.signature))
+    return part
 
 
 def _write_result(result: ToolResult, losses: list[Loss]) -> dict[str, object]:
@@ -1110,7 +1122,12 @@ def _is_whole(arguments: str) -> bool:
 
 
 def _write_answer(answer: Answer, echo: Echo) -> bytes:
-    message = {"role": "assistant", "content": None, "refusal": None, **_write_message(answer.parts)}
+    message = {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        **_write_message(tuple(_with_sealed(part) for part in answer.parts)),
+    }
     images = [part for part in answer.parts if isinstance(part, Image)]
     if images:
         message["images"] = [_write_image(index, part.media) for index, part in enumerate(images)]
@@ -1509,7 +1526,7 @@ class ChatWriter:
             case PartEnd(part, is_complete) if part in self._silent and is_complete:
                 return self._arguments(part, "{}")
             case Signed(part, signature) if part in self._calls:
-                call = {"index": self._calls[part], "function": {"arguments": ""}, **_extra_of(signature)}
+                call = {"index": self._calls[part], "function": {"arguments": ""}, **_extra_of(_sealed(signature))}
                 return self._delta(json.encode({"tool_calls": [call]}))
             case Signed(_, signature):
                 self._signature = signature
@@ -1568,7 +1585,7 @@ class ChatWriter:
 
     def _finish(self, reason: FinishReason) -> bytes:
         self._is_over = True
-        out = b"" if self._signature is None else self._delta(json.encode(_extra_of(self._signature)))
+        out = b"" if self._signature is None else self._delta(json.encode(_extra_of(_sealed(self._signature))))
         out += self._delta(b"{}", b'"%b"' % _word_for(reason, is_refused=bool(self._refusals)).encode())
         if self._echo.request.wants_usage and self._usage is not None:
             out += b'%b,"choices":[],"usage":%b}\n\n' % (self._prefix, json.encode(write_usage(self._usage)))

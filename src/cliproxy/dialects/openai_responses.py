@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Raw, Struct, structs
 
 from cliproxy.canon.answer import Answer, unfold
-from cliproxy.canon.carrier import seal, unseal
+from cliproxy.canon.carrier import UNSIGNED, seal, unseal
 from cliproxy.canon.errors import BrokenAnswer, InvalidJson, InvalidRequest, MissingParameter, Problem
 from cliproxy.canon.events import (
     ArgsDelta,
@@ -1693,6 +1693,8 @@ class ResponsesWriter:
             is_whole = is_whole and json.is_json(_arguments("".join(item.texts)))
         elif is_cut and item.kind == "message":
             is_whole = False
+        if item.kind == "reasoning":
+            item.fields.setdefault("encrypted_content", UNSIGNED)
         if not is_call:
             self._end_strand(item)
         elif is_whole:
