@@ -610,3 +610,11 @@ def test_thoughts_that_are_images_are_drafts_and_no_answer() -> None:
 
 def test_ordinary_tiers_are_no_loss() -> None:
     assert losses(Request("m", turns=(USER,), meta=Meta(service_tier="auto"))) == set()
+
+
+def test_a_request_to_count_may_wrap_the_request():
+    wrapped = b'{"generateContentRequest":{"model":"models/x","contents":[{"role":"user","parts":[{"text":"hi"}]}]}}'
+
+    request = DIALECT.read_request(wrapped, model="x")
+
+    assert request.turns[0].parts == (Text("hi"),)

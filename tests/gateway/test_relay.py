@@ -285,13 +285,27 @@ def test_silence_before_the_answer_is_filled_and_its_end_is_told_inside():
         "timeouts": Timeouts(first_event=0.1),
         "request_retry": 0,
     }
-    scene = Scene(FakeAnswer([FRAMES[0], BLOCK]), **settings).play()
+    scene = Scene(FakeAnswer([BLOCK]), **settings).play()
 
     assert scene.exchange.is_started
     assert scene.sent.startswith(anthropic.DIALECT.keepalive)
     assert isinstance(scene.error, GatewayError)
     assert scene.error.problem.status == 504
     assert scene.pool.settled == ["network"]
+
+
+def test_silence_after_a_released_handshake_ends_the_one_answer():
+    settings = {
+        "streaming": Streaming(keepalive_seconds=0.02),
+        "timeouts": Timeouts(first_event=0.1),
+        "request_retry": 3,
+    }
+    scene = Scene(FakeAnswer([FRAMES[0], BLOCK]), **settings).play()
+
+    assert scene.sent.startswith(FRAMES[0])
+    assert scene.sent.count(b"message_start") == FRAMES[0].count(b"message_start")
+    assert scene.sent.count(b"event: error") == 1
+    assert scene.pool.settled == ["success"]
 
 
 def test_a_stream_that_only_says_hello_is_not_held_forever():

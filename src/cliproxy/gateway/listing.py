@@ -1,5 +1,7 @@
 """What this gateway serves, in the shape that each vendor's clients expect."""
 
+from msgspec import structs
+
 from cliproxy import __version__
 from cliproxy.canon.errors import ModelNotFound
 from cliproxy.canon.models import ModelEntry
@@ -55,12 +57,5 @@ def entries(snapshot: Snapshot) -> list[ModelEntry]:
 def _entry(snapshot: Snapshot, public: str, route: Route) -> ModelEntry:
     candidate = next(iter(route.candidates))
     upstream = snapshot.upstreams[candidate.account.id]
-    row = snapshot.rows.get(candidate.model)
-    return ModelEntry(
-        id=public,
-        owner=row.owner if row else upstream.provider.owner,
-        display_name=row.display_name if row else public,
-        created=(row.created if row else 0) or _CREATED,
-        context=row.context if row else 0,
-        max_output=row.max_output if row else 0,
-    )
+    row = snapshot.rows.get(candidate.model) or ModelEntry(public, upstream.provider.owner, public, _CREATED)
+    return structs.replace(row, id=public, created=row.created or _CREATED)

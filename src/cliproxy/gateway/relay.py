@@ -268,7 +268,10 @@ class _Attempt:
             async with asyncio.timeout(seconds):
                 return await self._until_content(answer, flow, keepalive)
         except TimeoutError as error:
-            raise self._failure(UpstreamTimeout("The upstream did not begin its answer in time.").problem) from error
+            problem = UpstreamTimeout("The upstream did not begin its answer in time.").problem
+            if not flow.has_content:
+                raise self._failure(problem) from error
+            return flow.fail(problem), True
 
     async def _until_content(self, answer: UpstreamAnswer, flow: Flow, keepalive: "Keepalive") -> tuple[bytes, bool]:
         """The bytes up to and with the first content, and whether the stream is already over."""

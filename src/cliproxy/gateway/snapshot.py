@@ -6,12 +6,13 @@ from typing import Literal
 from msgspec import Struct, structs
 
 from cliproxy.canon.fit import Capability
+from cliproxy.canon.models import ModelEntry
 from cliproxy.canon.request import Thinking
 from cliproxy.canon.thinking import split_effort, split_suffix
 from cliproxy.config.schema import CatalogRow, Config
 from cliproxy.gateway.keys import KeyRing
 from cliproxy.providers.base import Provider, Proxies, Upstream
-from cliproxy.providers.models import ROWS, ModelRow, capability_of, rows_of
+from cliproxy.providers.models import ROWS, capability_of, rows_of
 from cliproxy.routing.accounts import Account, Served
 from cliproxy.routing.catalog import Catalog, Route
 from cliproxy.transport.base import Deadlines
@@ -29,7 +30,7 @@ class Snapshot(Struct, frozen=True, eq=False):
     keys: KeyRing
     upstreams: Mapping[str, Upstream]
     catalog: Catalog
-    rows: Mapping[str, ModelRow]
+    rows: Mapping[str, ModelEntry]
     deadlines: Deadlines
     strategy: Literal["round-robin", "fill-first", "weighted"]
 
@@ -99,5 +100,5 @@ def _stocked(account: Account, provider: Provider, listing: tuple[str, ...] | No
     return structs.replace(account, serves=tuple(Served(name, name) for name in names))
 
 
-def _row(row: CatalogRow) -> ModelRow:
-    return ModelRow(row.id, row.family, row.id, 0, row.context, row.output)
+def _row(row: CatalogRow) -> ModelEntry:
+    return ModelEntry(row.id, row.family, row.id, 0, row.context, row.output)

@@ -5,58 +5,45 @@ family, and their capabilities are those of the longest matching prefix below.
 Sources: the vendors' model pages, checked 2026-11-24.
 """
 
-from msgspec import Struct
-
 from cliproxy.canon.fit import Capability
-
-
-class ModelRow(Struct, frozen=True):
-    """`created` is epoch seconds; sizes are tokens, 0 when unknown."""
-
-    id: str
-    owner: str
-    display_name: str
-    created: int
-    context: int = 0
-    max_output: int = 0
-
+from cliproxy.canon.models import ModelEntry
 
 _ANTHROPIC, _GOOGLE, _OPENAI = "anthropic", "google", "openai"
 
-ROWS: tuple[ModelRow, ...] = (
-    ModelRow("claude-opus-5", _ANTHROPIC, "Claude Opus 5", 1780272000, 1_000_000, 128_000),
-    ModelRow("claude-sonnet-5", _ANTHROPIC, "Claude Sonnet 5", 1780272000, 1_000_000, 128_000),
-    ModelRow("claude-fable-5", _ANTHROPIC, "Claude Fable 5", 1780272000, 1_000_000, 128_000),
-    ModelRow("claude-opus-4-8", _ANTHROPIC, "Claude Opus 4.8", 1777593600, 1_000_000, 128_000),
-    ModelRow("claude-opus-4-7", _ANTHROPIC, "Claude Opus 4.7", 1775001600, 1_000_000, 128_000),
-    ModelRow("claude-opus-4-6", _ANTHROPIC, "Claude Opus 4.6", 1770249600, 1_000_000, 128_000),
-    ModelRow("claude-sonnet-4-6", _ANTHROPIC, "Claude Sonnet 4.6", 1771286400, 200_000, 64_000),
-    ModelRow("claude-opus-4-5-20251101", _ANTHROPIC, "Claude Opus 4.5", 1761955200, 200_000, 64_000),
-    ModelRow("claude-haiku-4-5-20251001", _ANTHROPIC, "Claude Haiku 4.5", 1759276800, 200_000, 64_000),
-    ModelRow("claude-sonnet-4-5-20250929", _ANTHROPIC, "Claude Sonnet 4.5", 1759104000, 200_000, 64_000),
-    ModelRow("claude-opus-4-1-20250805", _ANTHROPIC, "Claude Opus 4.1", 1754352000, 200_000, 32_000),
-    ModelRow("claude-opus-4-20250514", _ANTHROPIC, "Claude Opus 4", 1747180800, 200_000, 32_000),
-    ModelRow("claude-sonnet-4-20250514", _ANTHROPIC, "Claude Sonnet 4", 1747180800, 200_000, 64_000),
-    ModelRow("claude-3-7-sonnet-20250219", _ANTHROPIC, "Claude 3.7 Sonnet", 1739923200, 200_000, 64_000),
-    ModelRow("claude-3-5-haiku-20241022", _ANTHROPIC, "Claude 3.5 Haiku", 1729555200, 200_000, 8_192),
-    ModelRow("gemini-3.7-flash", _GOOGLE, "Gemini 3.7 Flash", 1782864000, 1_048_576, 65_536),
-    ModelRow("gemini-3.6-flash", _GOOGLE, "Gemini 3.6 Flash", 1780272000, 1_048_576, 65_536),
-    ModelRow("gemini-3.5-flash", _GOOGLE, "Gemini 3.5 Flash", 1777593600, 1_048_576, 65_536),
-    ModelRow("gemini-3.5-flash-lite", _GOOGLE, "Gemini 3.5 Flash Lite", 1777593600, 1_048_576, 65_536),
-    ModelRow("gemini-3.1-pro-preview", _GOOGLE, "Gemini 3.1 Pro Preview", 1771459200, 1_048_576, 65_536),
-    ModelRow("gemini-3-pro-preview", _GOOGLE, "Gemini 3 Pro Preview", 1763424000, 1_048_576, 65_536),
-    ModelRow("gemini-3-flash-preview", _GOOGLE, "Gemini 3 Flash Preview", 1765929600, 1_048_576, 65_536),
-    ModelRow("gemini-2.5-pro", _GOOGLE, "Gemini 2.5 Pro", 1750118400, 1_048_576, 65_536),
-    ModelRow("gemini-2.5-flash", _GOOGLE, "Gemini 2.5 Flash", 1750118400, 1_048_576, 65_536),
-    ModelRow("gemini-2.5-flash-lite", _GOOGLE, "Gemini 2.5 Flash Lite", 1753142400, 1_048_576, 65_536),
-    ModelRow("gpt-5.6-sol", _OPENAI, "GPT-5.6 Sol", 1780272000, 372_000, 128_000),
-    ModelRow("gpt-5.6-terra", _OPENAI, "GPT-5.6 Terra", 1780272000, 372_000, 128_000),
-    ModelRow("gpt-5.6-luna", _OPENAI, "GPT-5.6 Luna", 1780272000, 372_000, 128_000),
-    ModelRow("gpt-5.5", _OPENAI, "GPT-5.5", 1776902400, 272_000, 128_000),
-    ModelRow("gpt-5.4", _OPENAI, "GPT-5.4", 1772668800, 1_050_000, 128_000),
-    ModelRow("gpt-5.4-mini", _OPENAI, "GPT-5.4 mini", 1772668800, 400_000, 128_000),
-    ModelRow("gpt-5", _OPENAI, "GPT-5", 1754524800, 400_000, 128_000),
-    ModelRow("codex-mini-latest", _OPENAI, "Codex mini", 1747353600, 200_000, 100_000),
+ROWS: tuple[ModelEntry, ...] = (
+    ModelEntry("claude-opus-5", _ANTHROPIC, "Claude Opus 5", 1780272000, 1_000_000, 128_000),
+    ModelEntry("claude-sonnet-5", _ANTHROPIC, "Claude Sonnet 5", 1780272000, 1_000_000, 128_000),
+    ModelEntry("claude-fable-5", _ANTHROPIC, "Claude Fable 5", 1780272000, 1_000_000, 128_000),
+    ModelEntry("claude-opus-4-8", _ANTHROPIC, "Claude Opus 4.8", 1777593600, 1_000_000, 128_000),
+    ModelEntry("claude-opus-4-7", _ANTHROPIC, "Claude Opus 4.7", 1775001600, 1_000_000, 128_000),
+    ModelEntry("claude-opus-4-6", _ANTHROPIC, "Claude Opus 4.6", 1770249600, 1_000_000, 128_000),
+    ModelEntry("claude-sonnet-4-6", _ANTHROPIC, "Claude Sonnet 4.6", 1771286400, 200_000, 64_000),
+    ModelEntry("claude-opus-4-5-20251101", _ANTHROPIC, "Claude Opus 4.5", 1761955200, 200_000, 64_000),
+    ModelEntry("claude-haiku-4-5-20251001", _ANTHROPIC, "Claude Haiku 4.5", 1759276800, 200_000, 64_000),
+    ModelEntry("claude-sonnet-4-5-20250929", _ANTHROPIC, "Claude Sonnet 4.5", 1759104000, 200_000, 64_000),
+    ModelEntry("claude-opus-4-1-20250805", _ANTHROPIC, "Claude Opus 4.1", 1754352000, 200_000, 32_000),
+    ModelEntry("claude-opus-4-20250514", _ANTHROPIC, "Claude Opus 4", 1747180800, 200_000, 32_000),
+    ModelEntry("claude-sonnet-4-20250514", _ANTHROPIC, "Claude Sonnet 4", 1747180800, 200_000, 64_000),
+    ModelEntry("claude-3-7-sonnet-20250219", _ANTHROPIC, "Claude 3.7 Sonnet", 1739923200, 200_000, 64_000),
+    ModelEntry("claude-3-5-haiku-20241022", _ANTHROPIC, "Claude 3.5 Haiku", 1729555200, 200_000, 8_192),
+    ModelEntry("gemini-3.7-flash", _GOOGLE, "Gemini 3.7 Flash", 1782864000, 1_048_576, 65_536),
+    ModelEntry("gemini-3.6-flash", _GOOGLE, "Gemini 3.6 Flash", 1780272000, 1_048_576, 65_536),
+    ModelEntry("gemini-3.5-flash", _GOOGLE, "Gemini 3.5 Flash", 1777593600, 1_048_576, 65_536),
+    ModelEntry("gemini-3.5-flash-lite", _GOOGLE, "Gemini 3.5 Flash Lite", 1777593600, 1_048_576, 65_536),
+    ModelEntry("gemini-3.1-pro-preview", _GOOGLE, "Gemini 3.1 Pro Preview", 1771459200, 1_048_576, 65_536),
+    ModelEntry("gemini-3-pro-preview", _GOOGLE, "Gemini 3 Pro Preview", 1763424000, 1_048_576, 65_536),
+    ModelEntry("gemini-3-flash-preview", _GOOGLE, "Gemini 3 Flash Preview", 1765929600, 1_048_576, 65_536),
+    ModelEntry("gemini-2.5-pro", _GOOGLE, "Gemini 2.5 Pro", 1750118400, 1_048_576, 65_536),
+    ModelEntry("gemini-2.5-flash", _GOOGLE, "Gemini 2.5 Flash", 1750118400, 1_048_576, 65_536),
+    ModelEntry("gemini-2.5-flash-lite", _GOOGLE, "Gemini 2.5 Flash Lite", 1753142400, 1_048_576, 65_536),
+    ModelEntry("gpt-5.6-sol", _OPENAI, "GPT-5.6 Sol", 1780272000, 372_000, 128_000),
+    ModelEntry("gpt-5.6-terra", _OPENAI, "GPT-5.6 Terra", 1780272000, 372_000, 128_000),
+    ModelEntry("gpt-5.6-luna", _OPENAI, "GPT-5.6 Luna", 1780272000, 372_000, 128_000),
+    ModelEntry("gpt-5.5", _OPENAI, "GPT-5.5", 1776902400, 272_000, 128_000),
+    ModelEntry("gpt-5.4", _OPENAI, "GPT-5.4", 1772668800, 1_050_000, 128_000),
+    ModelEntry("gpt-5.4-mini", _OPENAI, "GPT-5.4 mini", 1772668800, 400_000, 128_000),
+    ModelEntry("gpt-5", _OPENAI, "GPT-5", 1754524800, 400_000, 128_000),
+    ModelEntry("codex-mini-latest", _OPENAI, "Codex mini", 1747353600, 200_000, 100_000),
 )
 
 _ADAPTIVE = Capability(
@@ -120,5 +107,5 @@ def capability_of(model: str) -> Capability:
     return _UNKNOWN
 
 
-def rows_of(owner: str) -> tuple[ModelRow, ...]:
+def rows_of(owner: str) -> tuple[ModelEntry, ...]:
     return tuple(row for row in ROWS if row.owner == owner)
