@@ -93,6 +93,19 @@ def test_a_caller_who_leaves_with_a_reset_stops_the_upstream(serving, vendors, d
     assert soon(lambda: vendors.requests[0].cancelled)
 
 
+def test_a_caller_who_leaves_with_more_requests_waiting_stops_the_upstream(serving, vendors, dial):
+    vendors.script(Rule(hang=True))
+    caller = dial(serving)
+
+    caller.send(request("POST", SAY.target, body=SAY.body) + request("POST", CHAT.target, body=CHAT.body) * 3)
+    assert soon(lambda: vendors.requests)
+    time.sleep(0.05)
+    caller.close()
+
+    assert soon(lambda: vendors.requests[0].cancelled)
+    assert len(vendors.requests) == 1
+
+
 def test_a_caller_who_leaves_before_its_body_is_whole_asks_nobody(serving, vendors, dial):
     for door in DOORS:
         caller = dial(serving)

@@ -48,6 +48,9 @@ HOT = (
 # Bodies that say they are larger than this are taken only from callers who may enter; others cost us no memory.
 _SMALL_BODY_BYTES = 256 * 1024
 
+# So many pipelined requests may wait before we stop reading.
+_QUEUED_REQUESTS = 8
+
 _BODY_NAMES = frozenset({b"content-length", b"transfer-encoding"})
 _OFFER_NAMES = frozenset({b"connection", b"upgrade", b"http2-settings"})
 
@@ -304,6 +307,8 @@ class FastProtocol(HttpToolsProtocol):
         else:
             self._fast = None
             super().on_headers_complete()
+            if len(self.pipeline) <= _QUEUED_REQUESTS:
+                self.flow.resume_reading()  # which uvicorn stops: a caller who leaves would go unnoticed
 
     def on_body(self, body: bytes) -> None:
         self._overhead_bytes = 0

@@ -9,7 +9,7 @@ Headers = tuple[tuple[bytes, bytes], ...]
 """Names in lower case, in the order of the wire."""
 
 
-class Origin(Struct, frozen=True):
+class Origin(Struct, frozen=True, cache_hash=True):
     """Whom to connect to, and through which proxy.
 
     `proxy` is a URL (http, https, socks5, socks5h; may hold credentials, hence never shown), "" for a direct
