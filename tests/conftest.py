@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterator
 
 import pytest
-from serving import EDGES, STANDARD, Serving, Start
 
 from cliproxy.simulator import Simulator
+from serving import EDGES, STANDARD, Serving, Start
 
 
 @pytest.fixture(scope="session")

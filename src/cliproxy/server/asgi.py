@@ -51,6 +51,7 @@ class AsgiExchange:
         self.peer = client[0] if client else ""
         self.request_id = runtime.next_id()
         self.is_started = False
+        self.is_gone = False
         self.extra: Headers = ()
         self.id_name = b""
         self._limit = runtime.snapshot.config.limits.max_body_bytes
@@ -71,6 +72,7 @@ class AsgiExchange:
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
+                self.is_gone = True
                 raise asyncio.CancelledError
             piece = cast("bytes", message.get("body", b""))
             size += len(piece)
@@ -140,6 +142,7 @@ class AsgiExchange:
         async def wait() -> None:
             while (await self._receive())["type"] != "http.disconnect":
                 pass
+            self.is_gone = True
             if server is not None:
                 server.cancel()
 

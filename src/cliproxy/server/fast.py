@@ -169,6 +169,10 @@ class FastExchange:
             self._protocol.transport.write(b"0\r\n\r\n")
         self._complete()
 
+    @property
+    def is_gone(self) -> bool:
+        return self.disconnected or self._protocol.transport.is_closing()
+
     def nudge(self, status: int, headers: Headers, data: bytes) -> None:
         protocol = self._protocol
         if protocol.flow.write_paused or self.response_complete or not data:

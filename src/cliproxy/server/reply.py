@@ -4,7 +4,9 @@ One of the three places that catch everything: a bug costs one request a 500 in 
 the traceback under the request's id.
 """
 
+import asyncio
 import logging
+from math import ceil
 from typing import Protocol
 
 from cliproxy.canon.errors import GatewayError, Internal, Problem
@@ -21,6 +23,8 @@ _ALLOWED: Headers = (
     (b"access-control-max-age", b"600"),
 )
 
+_STOPPED = Problem("overloaded", 503, "The gateway was stopped before the answer was complete.")
+
 
 class OpenExchange(Exchange, Protocol):
     """An exchange at the edge: `extra` headers go out with whatever answer is given.
@@ -30,6 +34,11 @@ class OpenExchange(Exchange, Protocol):
 
     extra: Headers
     id_name: bytes
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the caller has left; else a cancelled task means that the gateway stops."""
+        ...
 
 
 async def serve(runtime: Runtime, exchange: OpenExchange) -> None:
@@ -46,6 +55,10 @@ async def serve(runtime: Runtime, exchange: OpenExchange) -> None:
         await door.handler(runtime, exchange, door)
     except GatewayError as error:
         await _tell(exchange, error.problem)
+    except asyncio.CancelledError:
+        if runtime.is_draining and not exchange.is_gone:
+            await _tell(exchange, _STOPPED)
+        raise
     except Exception:  # noqa: BLE001 - the outermost layer: a bug costs one request
         _log.exception("%s failed", exchange.request_id)
         await _tell(exchange, Internal().problem)
@@ -91,7 +104,7 @@ async def _tell(exchange: OpenExchange, problem: Problem) -> None:
     exchange.id_name = routes.ID_NAMES.get(dialect.name, b"")
     headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
     if problem.retry_after is not None:
-        headers.append((b"retry-after", str(max(1, round(problem.retry_after))).encode()))
+        headers.append((b"retry-after", str(max(1, ceil(problem.retry_after))).encode()))
     if problem.kind == "unauthenticated":
         headers.append((b"www-authenticate", b"Bearer"))
     if problem.kind == "upgrade_required":

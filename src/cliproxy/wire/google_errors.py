@@ -135,7 +135,8 @@ def write_body(problem: Problem, dialect: str) -> bytes:
 
 
 def is_native(problem: Problem, dialect: str) -> bool:
-    return problem.dialect == dialect and b'"error"' in problem.native and is_json(problem.native)
+    """Whether the problem carries a body that callers of this dialect understand: an error object with its code."""
+    return problem.dialect == dialect and is_json(problem.native) and _error_of(problem.native).code is not None
 
 
 def status_of(problem: Problem, dialect: str) -> int:
