@@ -20,6 +20,7 @@ from cliproxy.canon.events import (
 )
 
 _PartEvent = PartStart | TextDelta | ReasoningDelta | ArgsDelta | Signed | MediaOut | OpaqueOut | PartEnd
+_DELTAS = (TextDelta, ArgsDelta, ReasoningDelta)
 _OF_PART = (TextDelta, ArgsDelta, ReasoningDelta, PartStart, PartEnd, Signed, MediaOut, OpaqueOut)
 
 
@@ -50,9 +51,12 @@ class Linear:
     def _is_plain(self, events: list[Event]) -> bool:
         """Whether `events` are deltas of the open part only: the common case of a running stream."""
         part = self._open
-        return part is not None and all(
-            isinstance(event, TextDelta | ArgsDelta | ReasoningDelta) and event.part == part for event in events
-        )
+        if part is None:
+            return False
+        for event in events:  # noqa: SIM110 - a generator would cost more than the look itself
+            if not isinstance(event, _DELTAS) or event.part != part:
+                return False
+        return True
 
     def _take(self, event: _PartEvent, out: list[Event]) -> None:
         if self._open is None:

@@ -31,7 +31,7 @@ _ESCAPED_SEPARATORS = {b"\xe2\x80\xa8": rb"\u2028", b"\xe2\x80\xa9": rb"\u2029",
 def encode(value: object) -> bytes:
     """JSON bytes of `value`, safe inside one line of an event stream."""
     out = _encoder.encode(value)
-    if b"\xe2\x80" in out or b"\xc2\x85" in out:
+    if not out.isascii() and (b"\xe2\x80" in out or b"\xc2\x85" in out):
         return _LINE_SEPARATORS.sub(lambda match: _ESCAPED_SEPARATORS[match[0]], out)
     return out
 

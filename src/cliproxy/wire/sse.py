@@ -42,8 +42,11 @@ class FrameReader:
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes. Raises BrokenAnswer when one frame grows beyond the limit."""
-        if not self._pieces and data.endswith(b"\n\n") and b"\r" not in data:
-            return self._frames(data.split(b"\n\n"))
+        if not self._pieces:
+            if data.endswith(b"\n\n") and b"\r" not in data:
+                return self._frames(data.split(b"\n\n"))
+            if data.endswith(b"\r\n\r\n") and data.count(b"\r\n") == data.count(b"\n") == data.count(b"\r"):
+                return self._frames(data.split(b"\r\n\r\n"))
         if _BLANK_LINE.search(self._tail + data) is None:
             return self._wait(data)
         *blocks, rest = _BLANK_LINE.split(b"".join((*self._pieces, data)))
@@ -122,10 +125,15 @@ class WholeFrames:
 
 
 def _frame_of(block: bytes) -> Frame | None:
-    """The frame in `block`, or None when it dispatches nothing. The common one-line case is taken first."""
-    if block.startswith(b"data:") and b"\n" not in block and b"\r" not in block:
-        data = block[6:] if block[5:6] == b" " else block[5:]
-        return Frame(b"", data) if data else None
+    """The frame in `block`, or None when it dispatches nothing. The common forms are taken first: a line of data, with
+    or without the event's name before it."""
+    name, last = b"", block
+    if block.startswith(b"event:"):
+        first, _, last = block.partition(b"\n")
+        name = first[6:].removeprefix(b" ").removesuffix(b"\r")
+    if last.startswith(b"data:") and b"\n" not in last and b"\r" not in last and b"\r" not in name:
+        data = last[6:] if last[5:6] == b" " else last[5:]
+        return Frame(name, data) if data else None
     name = b""
     lines: list[bytes] = []
     for line in _LINE_END.split(block):
