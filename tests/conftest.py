@@ -8,6 +8,16 @@ import pytest
 from cliproxy.simulator import Simulator
 from serving import EDGES, STANDARD, Serving, Start
 
+SOCKET_ROOMS = frozenset({"cli", "flows", "server", "simulator", "transport"})
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of these folders open sockets or start programs; `make unit` leaves them out."""
+    for item in items:
+        if item.path.relative_to(config.rootpath / "tests").parts[0] in SOCKET_ROOMS:
+            item.add_marker("flow")
+
 
 @pytest.fixture(scope="session")
 def shared_vendors() -> Iterator[Simulator]:
