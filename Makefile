@@ -48,6 +48,7 @@ $(BIN)/python:
 
 $(VENV)/runtime: requirements/runtime.txt pyproject.toml | $(BIN)/python
 	@echo "Setting up: runtime requirements"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/runtime.txt
 	@echo "$(CURDIR)/src" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/cliproxy-source.pth"
 	@touch $@
