@@ -84,6 +84,7 @@ class FakeExchange:
 
     def __init__(self, blocks_at: int = 10**6) -> None:
         self.is_started = False
+        self.is_full = False
         self.extra = ()
         self.out: list[bytes] = []
         self.ends = 0
@@ -109,9 +110,12 @@ class FakeExchange:
         assert self.is_started
         await self._write(data)
 
-    def nudge(self, status, headers, data) -> None:
+    def nudge(self, status, headers, data) -> bool:
+        if self.is_full:
+            return False
         self.is_started = True
         self.out.append(data)
+        return True
 
     async def finish(self) -> None:
         self.ends += 1
@@ -306,6 +310,21 @@ def test_silence_after_a_released_handshake_ends_the_one_answer():
     assert scene.sent.count(b"message_start") == FRAMES[0].count(b"message_start")
     assert scene.sent.count(b"event: error") == 1
     assert scene.pool.settled == ["success"]
+
+
+def test_a_handshake_stays_held_while_the_caller_cannot_take_it():
+    settings = {
+        "streaming": Streaming(keepalive_seconds=0.02),
+        "timeouts": Timeouts(first_event=0.1),
+        "request_retry": 0,
+    }
+    scene = Scene(FakeAnswer([FRAMES[0], BLOCK]), **settings)
+    scene.exchange.is_full = True
+
+    scene.play()
+
+    assert scene.sent == b""
+    assert scene.error.problem.status == 504
 
 
 def test_a_stream_that_only_says_hello_is_not_held_forever():

@@ -38,8 +38,9 @@ class Exchange(Protocol):
         """More of the body; returns when the caller can take more."""
         ...
 
-    def nudge(self, status: int, headers: Headers, data: bytes) -> None:
-        """From a timer: start the answer if that has not happened and write `data`, unless bytes are still waiting."""
+    def nudge(self, status: int, headers: Headers, data: bytes) -> bool:
+        """From a timer: start the answer if that has not happened and write `data`; False, and nothing is done, while
+        earlier bytes are still waiting."""
         ...
 
     async def finish(self) -> None: ...

@@ -368,17 +368,17 @@ class Keepalive:
         due = self._last + self._seconds
         now = self._loop.time()
         if now + 0.001 >= due:
-            headers = ((b"content-type", self._call.dialect.stream_type), *_UNBUFFERED)
-            self._exchange.nudge(200, headers, self._due())
+            self._speak()
             self._last = now
             due = now + self._seconds
         self._timer = self._loop.call_at(due, self._tick)
 
-    def _due(self) -> bytes:
-        """What to say: frames that were held back too long, else something meaningless."""
-        flow, held = self._waiting, b"".join(self._held)
-        if flow is not None and held:
+    def _speak(self) -> None:
+        """Send frames that were held back too long, else something meaningless."""
+        flow = self._waiting
+        held = b"" if flow is None else b"".join(self._held)
+        quiet = self._call.dialect.keepalive if self.flow is None else self.flow.keepalive()
+        headers = ((b"content-type", self._call.dialect.stream_type), *_UNBUFFERED)
+        if self._exchange.nudge(200, headers, held or quiet) and flow is not None and held:
             flow.has_content = True
             self._held.clear()
-            return held
-        return self._call.dialect.keepalive if self.flow is None else self.flow.keepalive()

@@ -52,6 +52,7 @@ class AsgiExchange:
         self.request_id = runtime.next_id()
         self.is_started = False
         self.is_gone = False
+        self._nudged = b""
         self.extra: Headers = ()
         self.id_name = b""
         self._limit = runtime.snapshot.config.limits.max_body_bytes
@@ -104,11 +105,16 @@ class AsgiExchange:
         else:
             await self._end(b"".join(self._held))
 
-    def nudge(self, status: int, headers: Headers, data: bytes) -> None:
+    def nudge(self, status: int, headers: Headers, data: bytes) -> bool:
         if self._writing.locked() or self._is_over or not data:
-            return
+            return False
         self._open(status, headers)
-        self._keep(asyncio.create_task(self.send(data)))
+        if self._held is not None:
+            self._held.append(data)
+            return True
+        self._nudged += data  # goes before whatever is written next, also when that comes before the task runs
+        self._keep(asyncio.create_task(self._write(b"")))
+        return True
 
     def release(self) -> None:
         for helper in self._helpers:
@@ -132,6 +138,7 @@ class AsgiExchange:
             if self._is_over:
                 return
             self._is_over = is_last
+            data, self._nudged = self._nudged + data, b""
             if self._head is not None:
                 (status, lines), self._head = self._head, None
                 await self._send({"type": "http.response.start", "status": status, "headers": list(lines)})

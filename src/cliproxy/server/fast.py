@@ -173,14 +173,15 @@ class FastExchange:
     def is_gone(self) -> bool:
         return self.disconnected or self._protocol.transport.is_closing()
 
-    def nudge(self, status: int, headers: Headers, data: bytes) -> None:
+    def nudge(self, status: int, headers: Headers, data: bytes) -> bool:
         protocol = self._protocol
         if protocol.flow.write_paused or self.response_complete or not data:
-            return
+            return False
         if not self.is_started:
             self._open(status, headers, data)
         else:
             protocol.transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        return True
 
     def ended(self, task: "asyncio.Task[None]") -> None:
         """The task that serves this exchange is over; an answer that is not complete never will be."""
