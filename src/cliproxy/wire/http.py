@@ -65,14 +65,6 @@ class HttpRequest(Struct, frozen=True):
         return f"HttpRequest({self.method.decode()} {self.origin!r})"
 
 
-class HttpResponse(Struct, frozen=True):
-    """A whole answer, for control-plane calls and for judging failures."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-
 def header(headers: Headers, name: bytes) -> bytes:
     """The first value of `name` (lower case), b"" when absent."""
     for key, value in headers:
