@@ -8,7 +8,7 @@ import pytest
 from cliproxy.simulator import Simulator
 from serving import EDGES, STANDARD, Serving, Start
 
-SOCKET_ROOMS = frozenset({"cli", "flows", "server", "simulator", "transport"})
+SOCKET_ROOMS = frozenset({"cli", "flows", "management", "server", "simulator", "transport"})
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -19,6 +19,9 @@ from cliproxy.config import rules
 from cliproxy.config.document import Loaded
 from cliproxy.config.issues import ConfigError
 from cliproxy.config.schema import Config
+from cliproxy.gateway.desk import ConfigDesk
+from cliproxy.gateway.gate import Gate
+from cliproxy.gateway.plane import Plane
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.gateway.watching import keep_listings
 from cliproxy.providers.base import Proxies
@@ -100,7 +103,10 @@ class Gateway:
             boot=secrets.token_hex(4),
             proxies=_proxies(self._environment),
         )
-        server = self._server = _Server(_uvicorn_config(runtime, self._environment), runtime, on_ready)
+        plane = None
+        if self._file is not None:
+            plane = Plane(runtime, ConfigDesk(runtime, self._file, self._config, self._listen.over), Gate())
+        server = self._server = _Server(_uvicorn_config(runtime, plane, self._environment), runtime, on_ready)
         work = [_begin("listings", keep_listings(runtime)), _begin("reaper", reap(server.server_state))]
         if self._file is not None:
             follower = _Follower(runtime, self._config, self._listen)
@@ -254,10 +260,10 @@ def _listening(config: Config) -> socket.socket:
     return listener
 
 
-def _uvicorn_config(runtime: Runtime, environment: Mapping[str, str]) -> uvicorn.Config:
+def _uvicorn_config(runtime: Runtime, plane: Plane | None, environment: Mapping[str, str]) -> uvicorn.Config:
     is_fast = environment.get("CLIPROXY_EDGE", "") != "asgi"
     return uvicorn.Config(
-        AsgiApp(runtime),  # pyright: ignore[reportArgumentType]
+        AsgiApp(runtime, plane),  # pyright: ignore[reportArgumentType]
         http=protocol_of(runtime, is_fast=is_fast),
         ws="none",
         lifespan="off",

@@ -10,6 +10,9 @@
     |   |-- ModelNotFound         404  model_not_found
     |   |-- MethodNotAllowed      405  method_not_allowed
     |   |-- SlowRequest           408  request_timeout
+    |   |-- Conflict              409  conflict
+    |   |-- Gone                  410  gone
+    |   |-- PreconditionFailed    412  precondition
     |   |-- TooLarge              413  too_large
     |   |-- UpgradeRequired       426  upgrade_required
     |   `-- Unsupported           501  unsupported
@@ -22,7 +25,8 @@
     |   `-- UpstreamTimeout       504  gateway_timeout
     `-- GatewayFault            ours
         |-- NoAccount             503  no_account
-        `-- Internal              500  internal
+        |-- SaveFailed          500  internal
+        `-- Internal            500  internal
 
 A class docstring is the default message. The value behind each exception is a `Problem`, which dialects write.
 """
@@ -44,6 +48,8 @@ Kind = Literal[
     "method_not_allowed",
     "request_timeout",
     "conflict",
+    "gone",
+    "precondition",
     "too_large",
     "upgrade_required",
     "rate_limit",
@@ -166,6 +172,24 @@ class SlowRequest(CallerFault):
     status, kind = 408, "request_timeout"
 
 
+class Conflict(CallerFault):
+    """This does not fit the state of what it is about."""
+
+    status, kind = 409, "conflict"
+
+
+class Gone(CallerFault):
+    """This is not offered."""
+
+    status, kind = 410, "gone"
+
+
+class PreconditionFailed(CallerFault):
+    """It was changed since it was read: read it again, and decide anew."""
+
+    status, kind = 412, "precondition"
+
+
 class TooLarge(CallerFault):
     """The request is larger than this gateway accepts."""
 
@@ -230,6 +254,10 @@ class NoAccount(GatewayFault):
     """No usable account is configured for this model."""
 
     status, kind = 503, "no_account"
+
+
+class SaveFailed(GatewayFault):
+    """A file could not be written."""
 
 
 class Internal(GatewayFault):

@@ -22,8 +22,8 @@ class Exchange(Protocol):
     is_started: bool
     extra: Headers
 
-    async def read(self) -> bytes:
-        """The whole body, decompressed. Raises TooLarge, InvalidRequest or SlowRequest."""
+    async def read(self, limit: int | None = None) -> bytes:
+        """The whole body, decompressed; at most `limit` bytes, or as many as the configuration allows. Raises TooLarge, InvalidRequest or SlowRequest."""
         ...
 
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:

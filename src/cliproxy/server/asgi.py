@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import cast
 
+from cliproxy.gateway.plane import Plane
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.server.bodies import too_large, unfolded
 from cliproxy.server.reply import head_lines, serve
@@ -19,15 +20,18 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class AsgiApp:
-    def __init__(self, runtime: Runtime) -> None:
+    """`plane` None: there is no Management API."""
+
+    def __init__(self, runtime: Runtime, plane: Plane | None = None) -> None:
         self._runtime = runtime
+        self._plane = plane
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         exchange = AsgiExchange(scope, receive, send, self._runtime)
         try:
-            await serve(self._runtime, exchange)
+            await serve(self._runtime, exchange, self._plane)
         except asyncio.CancelledError:
             pass  # the caller left, or the server stops: nobody waits for an answer, nor for a traceback
         finally:
@@ -64,10 +68,11 @@ class AsgiExchange:
         self._writing = asyncio.Lock()
         self._helpers: set[asyncio.Task[None]] = set()
 
-    async def read(self) -> bytes:
+    async def read(self, limit: int | None = None) -> bytes:
+        limit = self._limit if limit is None else min(limit, self._limit)
         length = header(self.headers, b"content-length")
-        if length.isdigit() and int(length) > self._limit:
-            raise too_large(self._limit)
+        if length.isdigit() and int(length) > limit:
+            raise too_large(limit)
         pieces: list[bytes] = []
         size = 0
         while True:
@@ -77,13 +82,13 @@ class AsgiExchange:
                 raise asyncio.CancelledError
             piece = cast("bytes", message.get("body", b""))
             size += len(piece)
-            if size > self._limit:
-                raise too_large(self._limit)
+            if size > limit:
+                raise too_large(limit)
             pieces.append(piece)
             if not message.get("more_body"):
                 break
         self._watch(asyncio.current_task())
-        return await unfolded(b"".join(pieces), header(self.headers, b"content-encoding"), self._limit)
+        return await unfolded(b"".join(pieces), header(self.headers, b"content-encoding"), limit)
 
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:
         self._open(status, headers)

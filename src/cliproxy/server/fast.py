@@ -129,8 +129,9 @@ class FastExchange:
         else:
             self.pieces.append(piece)
 
-    async def read(self) -> bytes:
-        limit = self._protocol.body_limit
+    async def read(self, limit: int | None = None) -> bytes:
+        most = self._protocol.body_limit
+        limit = most if limit is None else min(limit, most)
         if self.is_too_large:
             raise too_large(limit)
         if self.more_body:

@@ -12,8 +12,10 @@ from typing import Protocol
 from cliproxy.canon.errors import GatewayError, Internal, Problem
 from cliproxy.config.schema import Config
 from cliproxy.gateway.exchange import Exchange
+from cliproxy.gateway.plane import Plane
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.server import routes
+from cliproxy.server.management import edge as management
 from cliproxy.wire.http import Headers, header
 
 _log = logging.getLogger(__name__)
@@ -41,12 +43,15 @@ class OpenExchange(Exchange, Protocol):
         ...
 
 
-async def serve(runtime: Runtime, exchange: OpenExchange) -> None:
-    """Answer `exchange`, whatever happens."""
+async def serve(runtime: Runtime, exchange: OpenExchange, plane: Plane | None = None) -> None:
+    """Answer `exchange`, whatever happens. `plane` None: there is no Management API."""
     exchange.extra = _extra(exchange, runtime.snapshot.config)
     try:
         if exchange.method == "OPTIONS":
             await _preflight(exchange)
+            return
+        if management.is_management(exchange.path):
+            await management.serve(plane, exchange)
             return
         door = routes.find(exchange)
         exchange.id_name = routes.ID_NAMES.get(door.dialect.name, b"")
@@ -100,6 +105,10 @@ async def _tell(exchange: OpenExchange, problem: Problem) -> None:
     if exchange.is_started:
         await exchange.send(dialect.write_stream_error(problem))
         await exchange.finish()
+        return
+    if management.is_management(exchange.path):
+        answer = management.tell(problem)
+        await exchange.reply(answer.status, answer.headers, answer.content)
         return
     exchange.id_name = routes.ID_NAMES.get(dialect.name, b"")
     headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]

@@ -1,0 +1,1 @@
+"""The Management API: a table of rows, and what serves it."""
