@@ -42,6 +42,8 @@ class Upstream(Struct, frozen=True, eq=False):
     """An account, ready to be asked. `head` are its constant header lines and hold its credential, `secret`.
 
     `own` are the names of headers that its configuration sets; nothing that is added per request may repeat them.
+    `source` is the name of the credential file that the account comes from. Such an account's credential changes as
+    time goes by: it is not in `head`, and each request brings it (`Ask.token`).
     """
 
     account: Account
@@ -52,6 +54,7 @@ class Upstream(Struct, frozen=True, eq=False):
     head: bytes
     secret: Secret = Secret()
     own: frozenset[bytes] = frozenset()
+    source: str = ""
 
     def __repr__(self) -> str:
         return f"Upstream({self.account.label})"
@@ -68,7 +71,7 @@ class Ask(Struct, frozen=True):
     """One request to be described: `body` is in the upstream's dialect and names `model` as the upstream does.
 
     `headers` are the caller's. `is_native` says that the caller speaks the upstream's dialect, so that headers of the
-    vendor's own client may travel on.
+    vendor's own client may travel on. `token` is the credential of an account that comes from a file.
     """
 
     model: str
@@ -77,6 +80,7 @@ class Ask(Struct, frozen=True):
     operation: Operation = "generate"
     is_stream: bool = False
     is_native: bool = False
+    token: Secret = Secret()
 
 
 class Provider(Protocol):
