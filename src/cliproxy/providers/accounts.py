@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from cliproxy.config.schema import Config
 from cliproxy.oauth.base import Exchange, Tokens
+from cliproxy.oauth.pkce import RandomBytes, new_state, new_verifier
 from cliproxy.providers.base import Provider, Proxies, Upstream
 from cliproxy.wire.secrets import Secret
 
@@ -24,10 +25,12 @@ Members = Mapping[str, object]
 class AccountFile(Struct, frozen=True, kw_only=True, gc=False):
     """What routing and people need to know of one credential file.
 
-    `name` is the file's name, which is its identity; it is never derived from what stands in it. `kind` is its `type`.
-    `email`, `account_id`, `project_id` and `resource_url` are "" where the file has none. `expires_at` and
-    `refreshed_at` are epoch seconds, 0 when unknown. `is_renewable`: it holds a refresh token. Settings: `weight` None
-    and `priority` 0 are the defaults; `aliases` are pairs of upstream name and public name.
+    `name` is the file's name, which is its identity; it is never derived from what stands in it. `kind` is its `type`,
+    under its own name where there are several. `email`, `account_id`, `project_id`, `resource_url` and `plan` are ""
+    where the file has none. `expires_at` and `refreshed_at` are epoch seconds, 0 when unknown. `is_renewable`: it holds
+    a refresh token. Settings: `weight` 1 and `priority` 0 are the defaults, weight 0 takes no share; `aliases` are
+    pairs of upstream name and public name. `warnings` are sentences about members that could not be read and count
+    as absent.
     """
 
     name: str
@@ -48,6 +51,27 @@ class AccountFile(Struct, frozen=True, kw_only=True, gc=False):
     excluded_models: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     headers: tuple[tuple[str, Secret], ...] = ()
+    plan: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+class Trouble(Struct, frozen=True):
+    """Why a file is no account, as a sentence. `is_foreign`: it is none of ours, which is no mistake."""
+
+    problem: str
+    is_foreign: bool = False
+
+
+class ClientSecrets(Struct, frozen=True):
+    """Client secrets that were found outside of the configuration, for the vendor that wants one (Google).
+
+    `environment` is what the operator says there; `files` are those of credential files, by client id; `installed` is
+    what the vendor's own program on this machine holds.
+    """
+
+    environment: Secret = Secret()
+    files: dict[str, Secret] = {}
+    installed: Secret = Secret()
 
 
 class Handshake(Struct, frozen=True):
@@ -59,6 +83,12 @@ class Handshake(Struct, frozen=True):
     state: str
     verifier: Secret
     redirect_uri: str
+
+
+def new_handshake(login: CodeLogin, port: int, random_bytes: RandomBytes) -> Handshake:
+    """A handshake for one login. `port` is where the vendor's redirect will be listened for."""
+    redirect_uri = f"http://localhost:{port}{login.callback_path}"
+    return Handshake(new_state(random_bytes), new_verifier(random_bytes), redirect_uri)
 
 
 class NewFile(Struct, frozen=True):
@@ -81,12 +111,16 @@ class DevicePrompt(Struct, frozen=True):
 
 class CodeLogin(Protocol):
     """A login by authorization code. `channel` is what `cli-proxy-api login` and the paths call it; `notice` what the
-    vendor says about such logins, "" for nothing. `callback_path` is the path of the redirect URI."""
+    vendor says about such logins, "" for nothing. `names` are all that a path may call it, `channel` among them.
+    `callback_path` is the path of the redirect URI; `takes_any_port` says that the vendor accepts it with any port.
+    `wants_client_secret`: `complete` fails without one, before its first request."""
 
     channel: Literal["claude", "codex", "gemini"]
     names: tuple[str, ...]
     notice: str
     callback_path: str
+    takes_any_port: bool
+    wants_client_secret: bool
 
     def callback(self, config: Config) -> tuple[str, int]:
         """Host and port on which the vendor's redirect arrives."""
@@ -97,9 +131,17 @@ class CodeLogin(Protocol):
         ...
 
     def complete(
-        self, config: Config, proxies: Proxies, handshake: Handshake, code: str, project: str, now_at: float
+        self,
+        config: Config,
+        proxies: Proxies,
+        handshake: Handshake,
+        code: str,
+        project: str,
+        now_at: float,
+        secrets: ClientSecrets = ...,
     ) -> Exchange[tuple[NewFile, ...]]:
-        """From the code to the files. `project` is what the person asked for (Gemini), else "". Raises OAuthError."""
+        """From the code to the files. `project` is what the person asked for (Gemini): an id, several with commas
+        between them, or `ALL`; else "". That the state is the right one must have been checked. Raises OAuthError."""
         ...
 
 
@@ -110,7 +152,7 @@ class DeviceLogin(Protocol):
     names: tuple[str, ...]
     notice: str
 
-    def begin(self, config: Config, proxies: Proxies) -> Exchange[DevicePrompt]:
+    def begin(self, config: Config, proxies: Proxies, random_bytes: RandomBytes) -> Exchange[DevicePrompt]:
         """Raises OAuthError."""
         ...
 
@@ -125,9 +167,11 @@ Login = CodeLogin | DeviceLogin
 
 
 class AccountProvider(Provider, Protocol):
-    """A provider whose accounts are files. `kinds` are the `type`s of its files."""
+    """A provider whose accounts are files. `kinds` are the `type`s of its files; `lead` is how many seconds before its
+    end a token is renewed."""
 
     kinds: frozenset[str]
+    lead: float
 
     def account_upstreams(self, file: AccountFile, config: Config, proxies: Proxies) -> Iterable[Upstream]:
         """The accounts of one file: one, or one for each project. Each has `source` set to the file's name, and no
@@ -142,6 +186,8 @@ class AccountProvider(Provider, Protocol):
         """The members that a file gets by a refresh, with the values they get; all others stay as they are."""
         ...
 
-    def refresh(self, file: AccountFile, tokens: Tokens, config: Config, proxies: Proxies) -> Exchange[Tokens]:
+    def refresh(
+        self, file: AccountFile, tokens: Tokens, config: Config, proxies: Proxies, secrets: ClientSecrets = ...
+    ) -> Exchange[Tokens]:
         """Raises OAuthError; GrantRevoked when only a new login helps."""
         ...
