@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit check format layers bench requirements clean
+.PHONY: help demo test unit check format docs bench requirements clean
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ check: $(VENV)/dev ## Format, lint, types, layers
 format: $(VENV)/dev ## Format the code and mend what the linter can
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
+
+docs: $(VENV)/runtime ## Write the generated pages anew: docs/management-api.md
+	@$(BIN)/python -m cliproxy.server.management.reference > docs/management-api.md
 
 bench: $(VENV)/runtime ## Costs per request and event beside nginx, as ratios in one run (ARGS="--quick")
 	@command -v nginx >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light gcc >/dev/null; } || echo "nginx is not here and cannot be installed: its rows are left out"

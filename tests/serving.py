@@ -3,13 +3,15 @@ program."""
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import uvloop
 
 from cliproxy.app import Gateway
 from cliproxy.config.document import read
+from cliproxy.gateway.desk import open_config
 from cliproxy.stores.config_file import ConfigFile
 
 KEY = "test-key"
@@ -30,19 +32,31 @@ openai-compatibility:
 
 
 class Serving:
-    """A gateway in a thread. `text` is its configuration; with `folder` it is a file there that may be edited."""
+    """A gateway in a thread. `text` is its configuration; with `folder` it is a file there that may be edited.
+    `environment` is that of its process, `mode` that of the file when it starts; `path_type` lets its path behave
+    otherwise."""
 
-    def __init__(self, text: str, *, edge: str = "fast", folder: Path | None = None) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        edge: str = "fast",
+        folder: Path | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+        mode: int = 0o600,
+        path_type: type[Path] = Path,
+    ) -> None:
         self.path = None if folder is None else folder / "config.yaml"
         file = None
         if self.path is not None:
             self.path.write_text(text)
-            file = ConfigFile(self.path)
-            config = file.load().config
+            self.path.chmod(mode)
+            file = ConfigFile(path_type(self.path))
+            config = open_config(file).config
         else:
             config = read(text).config
-        environment = {} if edge == "fast" else {"CLIPROXY_EDGE": edge}
-        self._gateway = Gateway(config, file, environment)
+        chosen = {} if edge == "fast" else {"CLIPROXY_EDGE": edge}
+        self._gateway = Gateway(config, file, chosen | dict(environment))
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._work, name="gateway", daemon=True)
         self._thread.start()

@@ -9,35 +9,35 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from pathlib import Path
 from types import FrameType
 
 import uvicorn
 from msgspec import Struct, structs
 
 from cliproxy.config import rules
-from cliproxy.config.document import Loaded
-from cliproxy.config.issues import ConfigError
 from cliproxy.config.schema import Config
-from cliproxy.gateway.desk import ConfigDesk
+from cliproxy.gateway.desk import ConfigDesk, Terms
 from cliproxy.gateway.gate import Gate
-from cliproxy.gateway.plane import Plane
+from cliproxy.gateway.plane import Logs, Plane
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.gateway.watching import keep_listings
 from cliproxy.providers.base import Proxies
 from cliproxy.providers.registry import PROVIDERS
 from cliproxy.server.asgi import AsgiApp
 from cliproxy.server.fast import protocol_of, reap
+from cliproxy.stores.app_log import AppLog
+from cliproxy.stores.auth_files import AuthFiles
 from cliproxy.stores.config_file import ConfigFile
+from cliproxy.stores.folders import auth_folder, state_folder
+from cliproxy.stores.log_folder import log_folder
+from cliproxy.stores.request_logs import RequestLogs
 from cliproxy.transport.pool import Pool as Transport
+from cliproxy.wire.secrets import Secret
 
 _log = logging.getLogger("cliproxy")
 
 _KEEP_ALIVE_SECONDS = 120
 _BACKLOG = 2048
-
-# What the file may change, but a running gateway cannot follow.
-_FIXED_WHILE_RUNNING = ("host", "port", "state-dir")
 
 # Settings stand in the file, so that there is one place to look; the environment is for secrets, and for the one
 # switch that must work when the edge itself is in doubt.
@@ -63,8 +63,9 @@ class Listen(Struct, frozen=True):
 class Gateway:
     """One gateway process: a runtime, its listener and its background work.
 
-    `run` serves until `stop` or a signal. `environment` decides about proxies and the edge (`CLIPROXY_EDGE=asgi`).
-    Raises StartRefused when the configuration must not be served, or the address cannot be listened on.
+    `run` serves until `stop` or a signal. `config` is what `open_config` has read from `file`; without a file there is
+    no Management API. `environment` decides about proxies and the edge (`CLIPROXY_EDGE=asgi`), and may hold a second
+    management key (`MANAGEMENT_PASSWORD`). Raises StartRefused when the configuration must not be served, or the address cannot be listened on.
     """
 
     def __init__(
@@ -73,9 +74,11 @@ class Gateway:
         self._file = file
         self._environment = environment
         self._listen = listen or Listen()
+        self._written = config
         self._config = self._listen.over(config)
         self._server: _Server | None = None
         self._runtime: Runtime | None = None
+        self._logs: Logs | None = None
         self._socket = _listening(self._config)
 
     @property
@@ -83,6 +86,11 @@ class Gateway:
         """Host and port that are really listened on; the port differs from the configured one when that is 0."""
         name = self._socket.getsockname()
         return str(name[0]), int(name[1])
+
+    @property
+    def has_password(self) -> bool:
+        """Whether the environment holds a management key."""
+        return bool(_password(self._environment))
 
     @property
     def stock(self) -> tuple[int, int]:
@@ -105,19 +113,46 @@ class Gateway:
         )
         plane = None
         if self._file is not None:
-            plane = Plane(runtime, ConfigDesk(runtime, self._file, self._config, self._listen.over), Gate())
+            logs = self._logs = _logs(self._file, self._config, runtime)
+            auth_files = AuthFiles(lambda: auth_folder(runtime.snapshot.config), time.time)
+            desk = ConfigDesk(runtime, self._file, self._written, self._terms())
+            gate = Gate(_password(self._environment), time.monotonic)
+            plane = Plane(runtime, desk, gate, logs, auth_files)
         server = self._server = _Server(_uvicorn_config(runtime, plane, self._environment), runtime, on_ready)
         work = [_begin("listings", keep_listings(runtime)), _begin("reaper", reap(server.server_state))]
-        if self._file is not None:
-            follower = _Follower(runtime, self._config, self._listen)
-            work.append(_begin("reload", self._file.watch(follower.adopt, follower.complain)))
+        if self._file is not None and plane is not None:
+            work.append(_begin("reload", self._file.watch(plane.desk.adopt, plane.desk.complain)))
         try:
             await server.serve(sockets=[self._socket])
         finally:
             for task in work:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
+            if plane is not None:
+                await plane.desk.close()
             transport.close()
+            if self._logs is not None:
+                self._logs.requests.close()
+                self._logs.app.close()
+
+    def _terms(self) -> Terms:
+        """Whether callers need a key is judged by the listener that there is, not by a `host` that only the next start
+        will use."""
+        started, told = self._config, ""
+
+        def follow(config: Config) -> None:
+            nonlocal told
+            set_level(config)
+            fixed = _differing(started, config)
+            if fixed and fixed != told:
+                _log.warning("%s in the file is not what this process started with: that needs a restart.", fixed)
+            told = fixed
+
+        return Terms(
+            over=self._listen.over,
+            refusal=lambda config: refusal_of(structs.replace(config, host=started.host)),
+            follow=follow,
+        )
 
     def stop(self) -> None:
         """Begin a graceful stop: answers under way may finish within `timeouts.drain`."""
@@ -154,38 +189,6 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-class _Follower:
-    """Publishes every good version of the configuration file; keeps the last good one while the file is broken.
-
-    `_started` is the configuration of the start, whose listener stays as it is: whether callers need a key is judged
-    by that listener, not by a `host` that only the next start will use.
-    """
-
-    def __init__(self, runtime: Runtime, started: Config, listen: Listen) -> None:
-        self._runtime = runtime
-        self._started = started
-        self._listen = listen
-
-    async def adopt(self, loaded: Loaded) -> None:
-        tell(loaded)
-        config = self._listen.over(loaded.config)
-        if refusal := refusal_of(structs.replace(config, host=self._started.host)):
-            _log.error("The edited configuration is not used; the last good one stays in force. %s", refusal)
-            return
-        try:
-            self._runtime.publish(config)
-        except ValueError as error:
-            _log.error("The edited configuration is not used; the last good one stays in force. %s", error)
-            return
-        set_level(config)
-        _log.info("The configuration was reloaded.")
-        if fixed := _differing(self._started, config):
-            _log.warning("%s in the file is not what this process started with: that needs a restart.", fixed)
-
-    async def complain(self, error: ConfigError) -> None:
-        _log.error("The configuration file cannot be used; the last good configuration stays in force.\n%s", error)
-
-
 def refusal_of(config: Config) -> str:
     """Why a gateway must not serve `config`, "" when it may."""
     if rules.is_loopback(config.host) or config.api_keys or config.allow_unauthenticated:
@@ -194,18 +197,6 @@ def refusal_of(config: Config) -> str:
         f"`{config.host or '0.0.0.0'}` is reachable from other machines, but there are no `api-keys`. "
         "Add one, or set `allow-unauthenticated: true` if everybody who can reach this port may spend your quota."
     )
-
-
-def load(path: Path) -> tuple[Loaded, ConfigFile]:
-    """Raises ConfigError or OSError."""
-    file = ConfigFile(path)
-    return file.load(), file
-
-
-def tell(loaded: Loaded) -> None:
-    """Log what the author of a configuration should know about it."""
-    for warning in loaded.warnings:
-        _log.warning("%s", warning)
 
 
 def set_level(config: Config) -> None:
@@ -219,12 +210,12 @@ def ignored_variables(environment: Mapping[str, str]) -> list[str]:
 
 def _differing(started: Config, now: Config) -> str:
     """The keys that a running gateway cannot follow and that have changed, as text."""
-    changed = [
-        f"`{name}`"
-        for name in _FIXED_WHILE_RUNNING
-        if getattr(started, field := name.replace("-", "_")) != getattr(now, field)
-    ]
-    return " and ".join(changed)
+    changed = {
+        "host": started.host != now.host,
+        "port": started.port != now.port,
+        "state-dir": state_folder(started) != state_folder(now),
+    }
+    return " and ".join(f"`{name}`" for name, is_so in changed.items() if is_so)
 
 
 def _begin(name: str, work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
@@ -237,6 +228,20 @@ def _begin(name: str, work: Coroutine[None, None, None]) -> "asyncio.Task[None]"
     task = asyncio.create_task(work, name=name)
     task.add_done_callback(ended)
     return task
+
+
+def _logs(file: ConfigFile, config: Config, runtime: Runtime) -> Logs:
+    """Where this process logs to besides the terminal; both follow each configuration that becomes current."""
+    folder = log_folder(file.path, state_folder(config))
+    logs = Logs(AppLog(folder), RequestLogs(folder))
+
+    def follow(config: Config) -> None:
+        logs.app.apply(is_to_file=config.logging_to_file)
+
+    runtime.request_logs = logs.requests
+    runtime.followers.append(follow)
+    follow(config)
+    return logs
 
 
 def _listening(config: Config) -> socket.socket:
@@ -273,6 +278,10 @@ def _uvicorn_config(runtime: Runtime, plane: Plane | None, environment: Mapping[
         date_header=False,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )
+
+
+def _password(environment: Mapping[str, str]) -> Secret:
+    return Secret(environment.get("MANAGEMENT_PASSWORD", "").strip())
 
 
 def _proxies(environment: Mapping[str, str]) -> Proxies:

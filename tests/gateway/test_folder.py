@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cliproxy.gateway.folder import Change, Folder, Reading, Stamp, Trouble
-from cliproxy.providers.accounts import AccountFile
+from cliproxy.gateway.folder import Change, Folder, Reading, Stamp
+from cliproxy.providers.accounts import AccountFile, Trouble
 
 
 class Shelf:

@@ -281,6 +281,7 @@ def test_a_caller_may_leave_in_every_state(state):
     assert scene.pool.settled == settled
     assert isinstance(scene.error, asyncio.CancelledError)
     assert scene.exchange.ends == (1 if state == "while writing a whole answer" else 0)
+    assert [(record.status, record.is_failed) for record in scene.runtime.usage.drain(9)] == [(499, True)]
 
 
 def test_silence_before_the_answer_is_filled_and_its_end_is_told_inside():
@@ -333,6 +334,30 @@ def test_a_stream_that_only_says_hello_is_not_held_forever():
 
     assert len(scene.exchange.out) > 2
     assert scene.sent.endswith(FRAMES[-1])
+
+
+COUNTED = {
+    "a stream": (lambda: [FakeAnswer(FRAMES)], {}, (200, 1, 7)),
+    "a whole answer": (lambda: [whole()], {"stream": False}, (200, 1, 7)),
+    "after a refusal": (lambda: [whole(b"{}", 429), FakeAnswer(FRAMES)], {}, (200, 2, 7)),
+    "after a handshake that broke off": (lambda: [FakeAnswer([FRAMES[0]]), whole(b"{}", 400)], {}, (400, 2, None)),
+    "broken off": (lambda: [FakeAnswer([*FRAMES[:3], Unreachable("gone")])], {}, (502, 1, 4)),
+    "an error inside": (lambda: [FakeAnswer([*FRAMES[:3], ERROR])], {}, (529, 1, 4)),
+    "nobody there": (list, {"request_retry": 0}, (502, 1, None)),
+}
+
+
+@each_dialect
+@pytest.mark.parametrize("case", COUNTED)
+def test_each_request_is_counted_once_by_how_it_ended(case, dialect):
+    script, options, counted = COUNTED[case]
+
+    scene = Scene(*script(), dialect=dialect, **options).play()
+
+    (record,) = scene.runtime.usage.drain(9)
+    assert (record.status, record.attempts, record.tokens.total_tokens) == counted
+    assert record.is_failed == (counted[0] != 200)
+    assert (record.provider, record.asked, record.dialect) == ("claude", "claude-x", dialect.name)
 
 
 def test_no_words_of_exceptions_reach_the_caller():

@@ -2,9 +2,10 @@
 
 import pytest
 
+from cliproxy.config.document import read
 from cliproxy.config.schema import ClaudeKey, CodexKey, Config, Model
 from cliproxy.config.secrets import Secret
-from cliproxy.gateway.snapshot import Snapshot, compile_snapshot
+from cliproxy.gateway.snapshot import _OF_ACCOUNTS, Snapshot, compile_snapshot
 from cliproxy.providers.base import Proxies
 from cliproxy.providers.registry import PROVIDERS
 
@@ -76,3 +77,94 @@ def test_one_key_in_several_entries_is_several_accounts_with_stable_ids():
     assert len(first.upstreams) == 3
     assert set(first.catalog.routes) == {"claude-a", "claude-b", "claude-c"}
     assert list(first.upstreams) == list(second.upstreams)
+
+
+# -- what is taken over -----------------------------------------------------------------------------------------------
+
+KEYED = "api-keys: [k1]\nclaude-api-key: [{api-key: a, models: [{name: claude-a}]}]\ncodex-api-key: [{api-key: b}]\n"
+
+
+def _after(text: str, before: Snapshot) -> Snapshot:
+    return compile_snapshot(read(text).config, PROVIDERS, Proxies(), before.listings, before)
+
+
+@pytest.mark.parametrize(
+    "more", ["debug: true\n", "port: 1\n", "routing: {strategy: fill-first}\n", "models: {fallbacks: {a: [b]}}\n", ""]
+)
+def test_what_touches_no_account_compiles_none_again(more):
+    before = compiled(read(KEYED).config)
+
+    after = _after(KEYED + more, before)
+
+    assert after.upstreams is before.upstreams
+    assert after.catalog is before.catalog
+    assert after.keys is before.keys
+    assert after.config == read(KEYED + more).config
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("api-key: a", "api-key: other"),
+        ("name: claude-a", "name: claude-b"),
+        ("codex-api-key", "proxy-url: http://p.example:1\ncodex-api-key"),
+        ("codex-api-key", "no-proxy: [a.example]\ncodex-api-key"),
+        ("codex-api-key", "endpoints: {codex: {api-base-url: http://c.example}}\ncodex-api-key"),
+        ("codex-api-key", "gemini-api-key: [{api-key: g}]\ncodex-api-key"),
+    ],
+)
+def test_what_accounts_depend_on_compiles_them_again(old, new):
+    before = compiled(read(KEYED).config)
+
+    after = _after(KEYED.replace(old, new), before)
+
+    assert after.upstreams is not before.upstreams
+    assert after.keys is before.keys
+
+
+def test_new_keys_of_clients_are_compiled_without_the_accounts():
+    before = compiled(read(KEYED).config)
+
+    after = _after(KEYED.replace("[k1]", "[k1, k2]"), before)
+
+    assert after.keys is not before.keys
+    assert after.upstreams is before.upstreams
+
+
+def test_another_listing_compiles_the_accounts_again():
+    before = compiled(read(KEYED).config)
+    (_, codex) = before.upstreams
+
+    after = compile_snapshot(before.config, PROVIDERS, Proxies(), {codex: ("gpt-new",)}, before)
+
+    assert "gpt-new" in after.catalog.routes
+    assert after.keys is before.keys
+
+
+class Spied:
+    """A configuration that knows which of its fields were asked for."""
+
+    def __init__(self, config: Config) -> None:
+        self.asked: set[str] = set()
+        self._config = config
+
+    def __getattr__(self, name: str) -> object:
+        if isinstance(joined := getattr(Config, name), property):
+            assert joined.fget is not None
+            return joined.fget(self)
+        self.asked.add(name)
+        return getattr(self._config, name)
+
+
+def test_no_provider_reads_a_field_that_is_held_to_be_strange_to_accounts():
+    text = KEYED + (
+        "proxy-url: http://p.example:1\ngemini-api-key: [{api-key: g}]\ngenerative-language-api-key: [h]\n"
+        "openai-compatibility: [{name: n, base-url: 'http://o.example', api-keys: [k]}]\n"
+    )
+    spied = Spied(read(text).config)
+
+    found = [upstream for provider in PROVIDERS for upstream in provider.upstreams(spied, Proxies())]
+
+    assert len(found) == 5
+    assert "claude_api_key" in spied.asked
+    assert spied.asked <= set(_OF_ACCOUNTS)

@@ -12,7 +12,7 @@ from cliproxy.canon.errors import GatewayError, Unreachable
 from cliproxy.config.schema import Config
 from cliproxy.gateway.vault import Vault
 from cliproxy.oauth.base import Answered, Exchange, GrantRevoked, Misconfigured, Tokens, Unavailable
-from cliproxy.providers.accounts import AccountFile, Members
+from cliproxy.providers.accounts import AccountFile, ClientSecrets, Members
 from cliproxy.stores.token_journal import Entry, TokenJournal
 from cliproxy.wire.http import Address, HttpRequest
 from cliproxy.wire.secrets import Secret
@@ -56,7 +56,9 @@ class Vendor:
     def write_tokens(self, tokens: Tokens, members: Members, now_at: float) -> Mapping[str, object]:
         return {"access_token": tokens.access.reveal(), "refresh_token": tokens.refresh.reveal(), "at": now_at}
 
-    def refresh(self, file: AccountFile, tokens: Tokens, config: Config, proxies: object) -> Exchange[Tokens]:
+    def refresh(
+        self, file: AccountFile, tokens: Tokens, config: Config, proxies: object, secrets: object
+    ) -> Exchange[Tokens]:
         origin = Address.of("http://127.0.0.1:1").origin
         answered = yield HttpRequest(b"POST", origin, b"/token", b"", tokens.refresh.reveal().encode())
         assert isinstance(answered, Answered)
@@ -113,8 +115,9 @@ class Scene:
             random=SimpleNamespace(random=lambda: 0.0),
             snapshot=SimpleNamespace(config=Config()),
             proxies=None,
+            kinds={"fake": Vendor()},
         )
-        self.vault = Vault(self.runtime, self.files, self.journal, {"fake": Vendor()})  # type: ignore[arg-type]
+        self.vault = Vault(self.runtime, self.files, self.journal, ClientSecrets)  # type: ignore[arg-type]
 
     def _rotated(self, _: bytes) -> tuple[int, bytes]:
         self.count += 1

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from serving import Serving
 
@@ -76,13 +77,25 @@ def refused(status: int, text: str) -> tuple[int, object]:
 
 
 class Managed:
-    """`text` None starts from the fixture. Paths are below the base unless they start with `/v1` or `root:`."""
+    """`text` None starts from the fixture. Paths are below the base unless they start with `/v1` or `root:`.
+    `environment` is that of the gateway's process, `mode` that of the file when it starts; `path_type` lets
+    its path behave otherwise."""
 
-    def __init__(self, folder: Path, text: str | None = None, *, edge: str = "fast", host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        text: str | None = None,
+        *,
+        edge: str = "fast",
+        host: str = "127.0.0.1",
+        environment: Mapping[str, str] = MappingProxyType({}),
+        mode: int = 0o600,
+        path_type: type[Path] = Path,
+    ) -> None:
         self.auth_dir = folder / "cpa-auth"
         text = FIXTURE if text is None else text
         self.started_with = text.replace("AUTH_DIR", str(self.auth_dir))
-        self.serving = Serving(self.started_with, edge=edge, folder=folder)
+        self.serving = Serving(self.started_with, edge=edge, folder=folder, environment=environment, mode=mode, path_type=path_type)
         self.host = host
 
     @property

@@ -75,7 +75,7 @@ def _schemas(part: object) -> Iterator[dict[str, object]]:
 
 @pytest.mark.parametrize("name", [name for name in BY_NAME if name.startswith("GET ")])
 def test_a_get_answers_what_is_described(shared: Managed, name: str) -> None:
-    row, method = BY_NAME[name]
+    row, _ = BY_NAME[name]
     described = _document(shared)["paths"][row.path]["get"]["responses"]
 
     reply = shared.get(_address(row.path))

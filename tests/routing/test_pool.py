@@ -184,6 +184,19 @@ def test_made_up_names_do_not_fill_the_memory():
     assert len(catalog._memo) <= 4097
 
 
+def test_an_account_that_is_woken_is_asked_again_and_the_others_rest_on():
+    pool, where = Pool(), route(*ABC)
+    for scope in ("model", "account", "model"):
+        lease = pool.acquire(where, 0.0)
+        assert lease is not None
+        pool.release(lease, 0.0, verdict("quota", 60.0, scope))
+
+    assert pool.wake("a") == {"m"}
+    assert pool.wake("b") == {""}
+    assert pool.wake("b") == pool.wake("nobody") == frozenset()
+    assert set(picks(pool, where, 4)) == {"a", "b"}
+
+
 NAMES = ("a", "b", "c", "d")
 
 

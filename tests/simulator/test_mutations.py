@@ -8,6 +8,7 @@ import urllib.request
 import pytest
 
 from cliproxy.simulator import Simulator
+from cliproxy.simulator.accounts import CLIENT_IDS
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "string"}}}}
 HEADERS = {
@@ -53,6 +54,35 @@ VALID = {
         "toolConfig": {"functionCallingConfig": {"mode": "AUTO"}},
     },
 }
+# For callers who have logged in: whose account, and a body.
+ACCOUNTS = {
+    "/backend-api/codex/responses": (
+        "codex",
+        {**VALID["/v1/responses"], "instructions": "", "stream": True, "store": False},
+    ),
+    "/v1internal:generateContent": (
+        "gemini",
+        {
+            "model": "gemini-2.5-flash",
+            "project": "mine",
+            "user_prompt_id": "p",
+            "request": {**VALID["/v1beta/models/gemini-2.5-flash:generateContent"], "session_id": "s"},
+        },
+    ),
+    "/v1internal:countTokens": (
+        "gemini",
+        {"request": {"model": "models/gemini-2.5-flash", "contents": [{"role": "user", "parts": [{"text": "x"}]}]}},
+    ),
+    "/v1internal:loadCodeAssist": (
+        "gemini",
+        {"metadata": {"ideType": "IDE_UNSPECIFIED", "pluginType": "GEMINI"}, "cloudaicompanionProject": "mine"},
+    ),
+    "/v1internal:onboardUser": ("gemini", {"tierId": "free-tier", "metadata": {"platform": "LINUX_AMD64"}}),
+    "/compatible-mode/v1/chat/completions": (
+        "qwen",
+        {"model": "coder-model", "messages": [{"role": "user", "content": "x"}], "stream": True},
+    ),
+}
 STRANGE = [None, True, -1, 1.5, "", "x", [], {}, [[]], [{}], {"type": []}, {"type": "x"}, 10**30]
 
 
@@ -78,8 +108,8 @@ def spoiled(body, chance: random.Random):
     return body
 
 
-def status_of(url: str, body) -> int:
-    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=HEADERS)
+def status_of(url: str, body, headers=HEADERS) -> int:
+    request = urllib.request.Request(url, data=json.dumps(body).encode(), headers=headers)
     try:
         with urllib.request.urlopen(request, timeout=5) as response:
             return response.status
@@ -97,3 +127,27 @@ def test_a_spoiled_body_is_answered_or_refused(sim: Simulator, path):
         body = spoiled(VALID[path], chance)
 
         assert status_of(sim.url + path, body) in (200, 400, 404), body
+
+
+@pytest.mark.parametrize("path", ACCOUNTS)
+def test_so_is_one_of_a_caller_who_has_logged_in(sim: Simulator, token_of, path):
+    kind, valid = ACCOUNTS[path]
+    options = {"project": "mine"} if kind == "gemini" else {}
+    headers = HEADERS | {"authorization": f"Bearer {token_of(kind, **options)}"}
+    chance = random.Random(path)
+
+    assert status_of(sim.url + path, valid, headers) == 200
+    for _ in range(100):
+        body = spoiled(valid, chance)
+
+        assert status_of(sim.url + path, body, headers) in (200, 400, 403, 404), body
+
+
+def test_so_is_a_token_request(sim: Simulator):
+    fields = {"grant_type": "refresh_token", "client_id": CLIENT_IDS["claude"], "refresh_token": "x", "scope": "y"}
+    chance = random.Random(7)
+
+    for _ in range(50):
+        body = spoiled(fields, chance)
+
+        assert status_of(sim.url + "/v1/oauth/token", body) in (400, 401), body

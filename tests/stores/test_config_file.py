@@ -7,13 +7,13 @@ import errno
 import os
 import stat
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from cliproxy.config.document import Loaded
 from cliproxy.config.issues import ConfigError, Issue
-from cliproxy.stores.config_file import ConfigFile, Watch, write_new
+from cliproxy.stores.config_file import ConfigFile, Overtaken, Version, Watch, write_new
 
 DEADLINE = 1.0
 
@@ -34,6 +34,7 @@ class Watched:
         self.ports: list[int] = []
         self.errors: list[str] = []
         self.refuses = False
+        self.is_busy = False
         self._watch = Watch(self.file, self._on_change, self._on_error)
         self._now = 0.0
         self.wait(0.5)
@@ -47,10 +48,13 @@ class Watched:
 
         asyncio.run(polls())
 
-    async def _on_change(self, loaded: Loaded) -> None:
+    async def _on_change(self, version: Version) -> None:
         if self.refuses:
             raise ConfigError([Issue("config.yaml", "$.host", 1, 1, "refused")])
-        self.ports.append(loaded.config.port)
+        if self.is_busy:
+            return
+        self.ports.append(version.loaded.config.port)
+        self.file.adopted = version.digest
 
     async def _on_error(self, error: ConfigError) -> None:
         self.errors.append(str(error))
@@ -275,14 +279,28 @@ def test_a_configuration_that_its_receiver_refuses_is_an_error(path, watched):
     assert (watched.ports, len(watched.errors)) == ([1000], 1)
 
 
+def test_what_its_receiver_has_not_put_in_use_is_told_again(path, watched):
+    watched.is_busy = True
+    path.write_text("port: 2000\n")
+    watched.wait()
+    assert watched.ports == []
+
+    watched.is_busy = False
+    watched.wait()
+    watched.wait(5)
+
+    assert (watched.ports, watched.errors) == ([2000], [])
+
+
 def test_on_a_real_clock_an_edit_is_told_within_a_second_and_the_first_of_two_is_not(path):
     told: list[int] = []
 
     async def story() -> float:
         heard = asyncio.Event()
 
-        async def on_change(loaded: Loaded) -> None:
-            told.append(loaded.config.port)
+        async def on_change(version: Version) -> None:
+            told.append(version.loaded.config.port)
+            file.adopted = version.digest
             heard.set()
 
         async def on_error(error: ConfigError) -> None:
@@ -375,10 +393,99 @@ def test_a_failed_save_leaves_the_file_and_what_we_know_of_it(path):
     assert [entry.name for entry in path.parent.iterdir()] == ["config.yaml"]
 
 
-def test_read_text_gives_what_stands_there_now(path):
-    path.write_text("# ü\nport: 1\n", encoding="utf-8")
+def test_what_is_read_is_what_stands_there_now_to_the_byte(path):
+    content = "\ufeff# ü\r\nport: 1\r\n".encode()
+    path.write_bytes(content)
 
-    assert ConfigFile(path).read_text() == "# ü\nport: 1\n"
+    read = ConfigFile(path).read()
+
+    assert read.text.encode() == content
+    assert not read.is_blank
+
+
+@pytest.mark.parametrize("text", ["", "\n \t\r\n", "\ufeff\n"])
+def test_a_file_without_a_word_is_blank(path, text):
+    path.write_text(text)
+
+    assert ConfigFile(path).read().is_blank
+
+
+def test_save_leaves_alone_what_nobody_may_write(path):
+    path.chmod(0o444)
+
+    with pytest.raises(PermissionError):
+        ConfigFile(path).save("port: 2\n")
+
+    assert path.read_text() == "port: 1000\n"
+    assert [entry.name for entry in path.parent.iterdir()] == ["config.yaml"]
+
+
+def test_save_does_not_overwrite_what_came_after_the_reading(path):
+    file = ConfigFile(path)
+    file.load()
+    known = file.read().digest
+    path.write_text("port: 1001\n")
+
+    with pytest.raises(Overtaken):
+        file.save("port: 2\n", known)
+
+    assert path.read_text() == "port: 1001\n"
+    assert file.adopted == known
+    assert [entry.name for entry in path.parent.iterdir()] == ["config.yaml"]
+
+
+# -- the lock ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_lock_is_held_by_one_at_a_time(path):
+    first = ConfigFile(path).lock()
+
+    with pytest.raises(BlockingIOError):
+        ConfigFile(path).lock(0.05)
+
+    first.release()
+    ConfigFile(path).lock(0.05).release()
+
+
+def test_who_waited_for_the_lock_of_a_replaced_file_gets_that_of_the_new_one(path):
+    first, second = ConfigFile(path).lock(), ConfigFile(path)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(second.lock, 5.0)
+        replace(path, "port: 2000\n")
+        first.release()
+        held = waiting.result(5)
+
+    with pytest.raises(BlockingIOError):
+        ConfigFile(path).lock(0.05)
+    held.release()
+
+
+def test_a_link_and_what_it_leads_to_have_one_lock(tmp_path, path):
+    link = tmp_path / "link.yaml"
+    link.symlink_to(path)
+
+    held = ConfigFile(link).lock()
+
+    with pytest.raises(BlockingIOError):
+        ConfigFile(path).lock(0.05)
+    held.release()
+
+
+def test_there_is_no_lock_on_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        ConfigFile(tmp_path / "gone.yaml").lock()
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_writer_has_left_is_removed_under_the_lock(path):
+    left, kept = path.with_name(".config.yaml.0123abcd.tmp"), path.with_name(".other.yaml.0123abcd.tmp")
+    left.touch()
+    kept.touch()
+
+    ConfigFile(path).lock().release()
+
+    assert (left.exists(), kept.exists()) == (False, True)
 
 
 # -- the first file ---------------------------------------------------------------------------------------------------

@@ -92,6 +92,9 @@ class GatewayError(Exception):
     status: ClassVar[int] = 500
     kind: ClassVar[Kind] = "internal"
 
+    brought: bytes | None = None
+    """The body of the request that failed, for its record; None when it was not read or is not worth one."""
+
     def __init__(
         self,
         message: str = "",

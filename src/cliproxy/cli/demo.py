@@ -108,7 +108,8 @@ async def run(port: int, *, once: bool) -> None:
     """Show one answer per dialect, then serve until interrupted (`once`: end). Raises NoAnswer or GatewayError."""
     with Simulator() as vendors:
         key = f"demo-{secrets.token_hex(8)}"
-        config = read(_CONFIG.format(port=_free_port(port), key=key, vendors=vendors.url)).config
+        text = _CONFIG.format(port=_free_port(port), key=key, vendors=vendors.url) + vendors.endpoints()
+        config = read(text).config
         ready = asyncio.Event()
         gateway = Gateway(config, None, {})
         serving = asyncio.create_task(gateway.run(ready.set))

@@ -16,7 +16,8 @@ port: 8317
 api-keys:
   - {api_key}
 
-# The key of the Management API at /v0/management, from this machine only. The API comes with a later release.
+# The key of the Management API at /v0/management, from this machine only. The first start puts its hash here; a new key
+# is written in plain text, and is hashed as soon as the file is saved.
 remote-management:
   allow-remote: false
   secret-key: {management_key}

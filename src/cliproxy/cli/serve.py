@@ -2,13 +2,14 @@
 
 import logging
 import os
+import stat
 from pathlib import Path
 
 import click
 import uvloop
 
 from cliproxy import __version__
-from cliproxy.app import Gateway, Listen, StartRefused, ignored_variables, load, set_level, tell
+from cliproxy.app import Gateway, Listen, StartRefused, ignored_variables, set_level
 from cliproxy.cli.files import config_option, default_path, is_there, unreadable
 from cliproxy.cli.first_start import write_first
 from cliproxy.cli.logs import log_to_stderr
@@ -16,6 +17,7 @@ from cliproxy.config import rules
 from cliproxy.config.document import Loaded
 from cliproxy.config.issues import ConfigError
 from cliproxy.config.schema import Config
+from cliproxy.gateway.desk import open_config, tell
 from cliproxy.stores.config_file import ConfigFile
 
 _log = logging.getLogger("cliproxy")
@@ -51,6 +53,8 @@ def serve(*, config: Path | None, host: str | None, port: int | None, no_browser
         gateway = Gateway(loaded.config, file, os.environ, Listen(host, port))
     except StartRefused as refused:
         raise click.ClickException(str(refused)) from refused
+    if stat.S_IMODE(path.stat().st_mode) & stat.S_IROTH:
+        _log.warning("%s holds keys and can be read by every user of this machine: chmod o-r helps.", path.name)
     uvloop.run(gateway.run(lambda: click.echo(_banner(gateway, loaded.config, path.absolute()), err=True)))
 
 
@@ -68,14 +72,15 @@ def _introduce(path: Path) -> None:
 _INTRODUCTION = """\
 Wrote a first configuration, readable by you alone: {first.path}
   API key for your tools:  {first.api_key}
-  Management key:          {first.management_key}  (for the Management API, which comes with a later release)
-Both stand in the file and are not shown again.
+  Management key:          {first.management_key}  (for the Management API at /v0/management, from this machine)
+They are not shown again. The file has the API key, and of the management key only a hash.
 """
 
 
 def _loaded(path: Path) -> tuple[Loaded, ConfigFile]:
+    file = ConfigFile(path)
     try:
-        return load(path)
+        return open_config(file), file
     except ConfigError as error:
         raise click.ClickException(f"The configuration cannot be used.\n{error}") from error
     except OSError as error:
@@ -95,6 +100,8 @@ def _banner(gateway: Gateway, config: Config, path: Path) -> str:
         f"  from  {_count(accounts, 'account')}, {_count(models, 'model')}",
         f"  with  {path}; edits take effect within a second",
     ]
+    if config.management_key or gateway.has_password:
+        lines.append(f"  The Management API is at {url}/v0/management")
     if not config.api_keys:
         who = "Programs on this machine need" if rules.is_loopback(host) else "Everybody who reaches this port needs"
         lines.append(f"{who} no API key, because there are no `api-keys`.")

@@ -43,8 +43,12 @@ def read(text: str, *, name: str = "config.yaml") -> Loaded:
 
     Raises ConfigError with every problem found.
     """
+    return read_tree(parse(text, name), name=name)
+
+
+def read_tree(root: Branch | None, *, name: str) -> Loaded:
+    """The same, for who has taken the text apart already. Raises ConfigError."""
     reader = _Reader(name)
-    root = parse(text, name)
     config = reader.config(Pairs(_START, ()) if root is None or _is_null(root) else root)
     if reader.errors:
         raise ConfigError(reader.errors)

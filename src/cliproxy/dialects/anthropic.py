@@ -12,7 +12,7 @@ before the first call and is put back onto the call when it returns.
 
 import base64
 import binascii
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Literal, TypeVar
@@ -248,6 +248,7 @@ _TAGGED = msgspec.json.Decoder(str | _Tag)
 _BLOCK = msgspec.json.Decoder(_Block)
 _ANSWER = msgspec.json.Decoder(_Answer)
 _FRAME = msgspec.json.Decoder(_Frame)
+_COUNTS: "msgspec.json.Decoder[_Usage | None]" = msgspec.json.Decoder(_Usage | None)
 _MEMBERS: "msgspec.json.Decoder[dict[str, Raw] | list[dict[str, Raw]]]" = msgspec.json.Decoder(
     dict[str, Raw] | list[dict[str, Raw]]
 )
@@ -1177,6 +1178,15 @@ def _usage_of(wire: _Usage) -> Usage:
     )
 
 
+def _counts_in(raw: Raw | None) -> Usage | None:
+    """The counts of a `usage` member; None when it holds none that can be read."""
+    try:
+        wire = None if raw is None else _COUNTS.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if wire is None else _usage_of(wire)
+
+
 def _newest(known: _Usage, later: _Usage | None) -> _Usage:
     """Counts of a stream are totals so far: a later one replaces, but a later zero is a placeholder."""
     if later is None:
@@ -1818,6 +1828,7 @@ _CONTENT_MARKS, _END_MARK, _ERROR_MARK = (
 )
 _USAGE_MARKS = (b'"message_start"', b'"message_delta"')
 _REST_LIMIT = 65_536
+_MOST_KEPT = 8
 
 
 class _Tap:
@@ -1840,6 +1851,8 @@ class _Tap:
         self.is_over = self.is_over or _END_MARK in window
         if any(mark in window for mark in _USAGE_MARKS) and end > 2:
             self._kept.append(window[:end])
+            if len(self._kept) > _MOST_KEPT:
+                del self._kept[1]  # the first tells the input, and totals replace each other
         if self.problem is None and _ERROR_MARK in window:
             self.problem = _problem_in(window)
 
@@ -1866,8 +1879,8 @@ def _problem_in(data: bytes) -> Problem | None:
 
 def _tapped(data: bytes) -> _Frame:
     try:
-        return _FRAME.decode(mended(data))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decode_leniently(_FRAME, data)
+    except BrokenAnswer:
         return _Frame()
 
 
@@ -1886,6 +1899,8 @@ _ERRORS: dict[Kind, tuple[int, str]] = {
     "method_not_allowed": (405, "invalid_request_error"),
     "request_timeout": (408, "timeout_error"),
     "conflict": (409, "invalid_request_error"),
+    "gone": (410, "invalid_request_error"),
+    "precondition": (412, "invalid_request_error"),
     "too_large": (413, "request_too_large"),
     "upgrade_required": (426, "invalid_request_error"),
     "rate_limit": (429, "rate_limit_error"),
@@ -2047,6 +2062,9 @@ class Anthropic:
 
     def read_answer(self, body: bytes) -> list[Event]:
         return _read_answer(body)
+
+    def read_usage(self, members: Mapping[str, Raw]) -> Usage | None:
+        return _counts_in(members.get("usage"))
 
     def write_answer(self, answer: Answer, echo: Echo) -> bytes:
         return _write_answer(answer, echo)

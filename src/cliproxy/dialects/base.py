@@ -4,9 +4,10 @@ A dialect reads wire into canon and writes canon to wire, for requests, answers,
 dialect, no provider and no model. What it cannot say it declares as losses.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from msgspec import Struct
+from msgspec import Raw, Struct
 
 from cliproxy.canon.answer import Answer
 from cliproxy.canon.errors import Problem
@@ -106,6 +107,10 @@ class Dialect(Protocol):
     def read_answer(self, body: bytes) -> list[Event]:
         """Events of an answer that came whole. Raises BrokenAnswer when `body` is none; ends in `Failed` when the
         body is the vendor's error object."""
+        ...
+
+    def read_usage(self, members: Mapping[str, Raw]) -> Usage | None:
+        """The counts of a whole answer, from its members; None when they are missing or cannot be read."""
         ...
 
     def write_answer(self, answer: Answer, echo: Echo) -> bytes: ...

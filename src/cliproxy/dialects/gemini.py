@@ -15,7 +15,7 @@ it went: a signature ends its part, and two signed parts are never joined.
 import base64
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import chain
 from typing import Literal, TypeAlias
@@ -1265,18 +1265,21 @@ class _Reader:
 # ---- stream writer ---------------------------------------------------------------------------------------------------
 
 
-class _Framing(Struct, frozen=True):
-    """What stands before the first chunk, before each later one, after each, and at the end."""
+class Framing(Struct, frozen=True):
+    """What stands before the first chunk, before each later one, after each, and at the end. `opening` and `closing`
+    stand around each chunk as well, but not around an error."""
 
     first: bytes
     later: bytes
     after: bytes
     end: bytes
+    opening: bytes = b""
+    closing: bytes = b""
 
 
-_EVENTS = _Framing(b"data: ", b"data: ", b"\n\n", b"")
+EVENTS = Framing(b"data: ", b"data: ", b"\n\n", b"")
 """Nothing but `data:` lines with the space: names, comments and `[DONE]` make the SDKs raise or drop frames."""
-_ARRAY = _Framing(b"[", b",\n", b"", b"]")
+ELEMENTS = Framing(b"[", b",\n", b"", b"]")
 
 
 class _Writer:
@@ -1302,7 +1305,7 @@ class _Writer:
         "_usage",
     )
 
-    def __init__(self, echo: Echo, framing: _Framing) -> None:
+    def __init__(self, echo: Echo, framing: Framing) -> None:
         self._echo = echo
         self._framing = framing
         self._before = framing.first
@@ -1364,7 +1367,7 @@ class _Writer:
                 self._end(out)
             case Failed(problem):
                 self._release(out)
-                self._send(google_errors.write_body(problem, NAME), out)
+                out += (self._before, google_errors.write_body(problem, NAME), self._framing.after)
                 self._end(out)
             case _:
                 pass
@@ -1400,8 +1403,9 @@ class _Writer:
             self._send(self._envelope.around(parts), out)
 
     def _send(self, body: bytes, out: list[bytes]) -> None:
-        out += (self._before, body, self._framing.after)
-        self._before = self._framing.later
+        framing = self._framing
+        out += (self._before, framing.opening, body, framing.closing, framing.after)
+        self._before = framing.later
 
     def _end(self, out: list[bytes]) -> None:
         out.append(self._framing.end)
@@ -1413,6 +1417,11 @@ class _Writer:
             parts.append(_said("".join(speech.texts), speech.signature, is_thought=speech.is_thought))
             self._speech = None
         return parts
+
+
+def writer_of(echo: Echo, framing: Framing) -> StreamWriter:
+    """For dialects that frame the same chunks in a way of their own."""
+    return _Writer(echo, framing)
 
 
 class _Speech:
@@ -1460,10 +1469,7 @@ class _Tap:
 
     def usage(self) -> Usage | None:
         """Of the newest report; its counts are found by name, since the frame itself is not kept."""
-        counts: dict[str, int] = {}
-        for name, count in _COUNTS.findall(self._count):
-            counts.setdefault(_UNDERSCORE.sub(lambda match: match[1].upper(), name.decode()), int(count))
-        return _read_usage(msgspec.convert(counts, _UsageMetadata)) if counts else None
+        return _read_counts(self._count)
 
     def _look_for_error(self, window: bytes, data: bytes) -> None:
         if self._error:
@@ -1474,6 +1480,14 @@ class _Tap:
             return
         whole = next(iter(ObjectCutter(is_array=False).feed(self._error)), self._error)
         self.problem = google_errors.read_problem(0, whole, NAME)
+
+
+def _read_counts(report: bytes) -> Usage | None:
+    """The counts that stand in the text of a usage report, in either spelling; None when it has none."""
+    counts: dict[str, int] = {}
+    for name, count in _COUNTS.findall(report):
+        counts.setdefault(_UNDERSCORE.sub(lambda match: match[1].upper(), name.decode()), int(count))
+    return _read_usage(msgspec.convert(counts, _UsageMetadata)) if counts else None
 
 
 _TAIL_BYTES = 32
@@ -1504,6 +1518,10 @@ class Gemini:
     def read_answer(self, body: bytes) -> list[Event]:
         return _read_answer(body)
 
+    def read_usage(self, members: Mapping[str, Raw]) -> Usage | None:
+        counts = members.get("usageMetadata") or members.get("usage_metadata")
+        return _read_counts(bytes(counts)) if counts else None
+
     def write_answer(self, answer: Answer, echo: Echo) -> bytes:
         return _write_answer(answer, echo)
 
@@ -1511,22 +1529,22 @@ class Gemini:
         return _Reader()
 
     def writer(self, echo: Echo) -> StreamWriter:
-        return _Writer(echo, _EVENTS)
+        return writer_of(echo, EVENTS)
 
     def tap(self) -> Tap:
         return _Tap()
 
     def read_error(self, status: int, body: bytes) -> Problem:
-        return google_errors.read_problem(status, body, NAME)
+        return google_errors.read_problem(status, body, self.name)
 
     def write_error(self, problem: Problem, request_id: str) -> bytes:
-        return google_errors.write_body(problem, NAME)
+        return google_errors.write_body(problem, self.name)
 
     def write_stream_error(self, problem: Problem) -> bytes:
-        return data_frame(google_errors.write_body(problem, NAME))
+        return data_frame(google_errors.write_body(problem, self.name))
 
     def status_of(self, problem: Problem) -> int:
-        return google_errors.status_of(problem, NAME)
+        return google_errors.status_of(problem, self.name)
 
     def write_count(self, tokens: int) -> bytes:
         return b'{"totalTokens":%d}' % tokens
@@ -1545,10 +1563,10 @@ class GeminiArray(Gemini):
     is_framed = False
 
     def writer(self, echo: Echo) -> StreamWriter:
-        return _Writer(echo, _ARRAY)
+        return writer_of(echo, ELEMENTS)
 
     def write_stream_error(self, problem: Problem) -> bytes:
-        return b"[" + google_errors.write_body(problem, NAME) + b"]"
+        return b"[" + google_errors.write_body(problem, self.name) + b"]"
 
 
 def _write_model(model: ModelEntry) -> dict[str, object]:

@@ -371,6 +371,7 @@ _decode_request = msgspec.json.Decoder(_Request)
 _decode_chunk = msgspec.json.Decoder(_Chunk)
 _decode_seen = msgspec.json.Decoder(_Seen)
 _decode_text = msgspec.json.Decoder(str)
+_decode_any = msgspec.json.Decoder()
 _decode_list = msgspec.json.Decoder(list[Raw])
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _KNOWN_FIELDS = frozenset(_Request.__struct_fields__)
@@ -1027,6 +1028,14 @@ def _read_usage(wire: object) -> Usage | None:
     )
 
 
+def _counts_in(raw: Raw | None) -> Usage | None:
+    """The counts of a `usage` member that is still JSON; None when it holds none that can be read."""
+    try:
+        return None if raw is None else _read_usage(_decode_any.decode(raw))
+    except _UNREADABLE:
+        return None
+
+
 def write_usage(usage: Usage) -> dict[str, object]:
     """Counts that are not known are left out of the details; a known zero is told."""
     prompt = {"cached_tokens": usage.cache_read, "cache_write_tokens": usage.cache_write}
@@ -1648,7 +1657,8 @@ class ChatTap:
         for choice in seen.choices or ():
             self.is_over = self.is_over or bool(choice.finish_reason)
             self.has_content = self.has_content or self.is_over or _says_something(choice)
-        self._usage = _read_usage(seen.usage) or self._usage
+        if (usage := _read_usage(seen.usage)) is not None:
+            self._usage = usage if self._usage is None else self._usage.merged(usage)
 
 
 def _says_something(choice: _SeenChoice) -> bool:
@@ -1694,6 +1704,9 @@ class OpenAIChat:
 
     def read_answer(self, body: bytes) -> list[Event]:
         return _read_answer(body)
+
+    def read_usage(self, members: Mapping[str, Raw]) -> Usage | None:
+        return _counts_in(members.get("usage"))
 
     def write_answer(self, answer: Answer, echo: Echo) -> bytes:
         return _write_answer(answer, echo)

@@ -252,6 +252,7 @@ _content_list = msgspec.json.Decoder(str | list[Raw] | None)
 _tool = msgspec.json.Decoder(_Tool)
 _choice = msgspec.json.Decoder(str | _Choice | None)
 _response = msgspec.json.Decoder(_Response)
+_counts: "msgspec.json.Decoder[_Usage | None]" = msgspec.json.Decoder(_Usage | None)
 _event = msgspec.json.Decoder(_StreamEvent)
 _string = msgspec.json.Decoder(str)
 
@@ -1430,6 +1431,15 @@ def _usage_of(wire: _Usage) -> Usage:
     )
 
 
+def _counts_in(raw: Raw | None) -> Usage | None:
+    """The counts of a `usage` member; None when it holds none that can be read."""
+    try:
+        wire = None if raw is None else _counts.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if wire is None else _usage_of(wire)
+
+
 # ---- answers: writing -----------------------------------------------------------------------------------------------
 
 
@@ -1867,9 +1877,9 @@ class ResponsesTap:
     def usage(self) -> Usage | None:
         """From the terminal event only."""
         try:
-            event = _event.decode(json.mended(self._last))
-            usage = _response.decode(event.response).usage
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            event = json.decode_leniently(_event, self._last)
+            usage = json.decode_leniently(_response, bytes(event.response)).usage
+        except BrokenAnswer:
             return None
         return _usage_of(usage) if usage else None
 
@@ -1962,6 +1972,9 @@ class OpenAIResponses:
 
     def read_answer(self, body: bytes) -> list[Event]:
         return ResponsesReader().whole(body)
+
+    def read_usage(self, members: Mapping[str, Raw]) -> Usage | None:
+        return _counts_in(members.get("usage"))
 
     def write_answer(self, answer: Answer, echo: Echo) -> bytes:
         writer = ResponsesWriter(echo)

@@ -28,12 +28,13 @@ _MOST_DOUBLINGS = 4
 
 # Which of several failures tells the caller most: the higher the more.
 _TELLING: dict[Fault, int] = {
-    "caller": 8,
-    "quota": 7,
-    "exhausted": 6,
-    "overload": 5,
-    "broken": 4,
-    "network": 3,
+    "caller": 9,
+    "quota": 8,
+    "exhausted": 7,
+    "overload": 6,
+    "broken": 5,
+    "network": 4,
+    "identity": 3,
     "missing": 2,
     "billing": 1,
     "auth": 0,
@@ -56,7 +57,7 @@ class Attempts:
 
     def failed(self, lease: Lease, verdict: Verdict, now: float) -> bool:
         """Take note of a failed attempt; whether another may be made."""
-        account = lease.candidate.account.id
+        account, provider = lease.candidate.account.id, lease.candidate.account.provider
         self.tried.add(account)
         self._asked.add(account)
         if self._worst is None or _TELLING[verdict.fault] >= _TELLING[self._worst.fault]:
@@ -66,6 +67,10 @@ class Attempts:
             return False
         if verdict.fault in _QUOTA and not self._config.quota_exceeded.switch_project:
             return False
+        if policy.speaks_for_all:
+            alike = {one.account.id for one in self._route.candidates if one.account.provider == provider}
+            self.tried |= alike
+            self._again = {name: wait for name, wait in self._again.items() if name not in alike}
         if policy.spends_retry:
             self._again[account] = verdict.problem.retry_after
             self._retries += 1

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from cliproxy.canon.answer import fold
 from cliproxy.canon.errors import BrokenAnswer, GatewayError, Problem
-from cliproxy.canon.events import Event, Failed, Finish, PartStart, Ping, Start, UsageSeen
+from cliproxy.canon.events import Event, Failed, PartStart, Ping, Start, UsageSeen
 from cliproxy.canon.naming import NameRestorer, ToolNames
 from cliproxy.canon.usage import Usage
 from cliproxy.dialects.base import Dialect, Echo, StreamReader, StreamWriter
@@ -46,7 +46,9 @@ class Flow(Protocol):
 
     def keepalive(self) -> bytes: ...
 
-    def usage(self) -> Usage | None: ...
+    def usage(self) -> Usage | None:
+        """What the upstream has told so far; every later report is merged into the earlier ones."""
+        ...
 
 
 class PassingFlow:
@@ -160,15 +162,14 @@ class TranslatingFlow:
             return b""
         if not self.has_content:
             self.has_content = any(not isinstance(event, _HANDSHAKE) for event in events)
+        for event in events:
+            if type(event) is UsageSeen:
+                self._usage = event.usage if self._usage is None else self._usage.merged(event.usage)
         last = events[-1]
         if isinstance(last, Failed):
             self.problem = last.problem
             if not self.has_content:
                 return b""
-        elif isinstance(last, Finish):
-            for event in events:
-                if isinstance(event, UsageSeen):
-                    self._usage = event.usage
         return self._writer.push(events if self._restore is None else self._restore(events))
 
 
@@ -201,8 +202,9 @@ class _Array:
         return b"]" if self._is_open else b"[]"
 
 
-def passed_whole(dialect: Dialect, body: bytes, model: str) -> bytes:
-    """A whole answer of the caller's own dialect, with the caller's name for the model where `model` gives one.
+def passed_whole(dialect: Dialect, body: bytes, model: str) -> tuple[bytes, Usage | None]:
+    """A whole answer of the caller's own dialect, with the caller's name for the model where `model` gives one, and
+    its counts.
 
     Raises BrokenAnswer when `body` is not one JSON object, or the upstream's problem when it is an error.
     """
@@ -219,7 +221,7 @@ def passed_whole(dialect: Dialect, body: bytes, model: str) -> bytes:
         name = json.encode(model)
         for path in dialect.model_paths:
             body = json.replaced(body, path, name)
-    return body
+    return body, dialect.read_usage(members)
 
 
 def _refuse_failure(dialect: Dialect, body: bytes) -> None:
@@ -229,11 +231,13 @@ def _refuse_failure(dialect: Dialect, body: bytes) -> None:
         raise BrokenAnswer(problem=last[0].problem)
 
 
-def translated_whole(events: list[Event], names: ToolNames, client: Dialect, echo: Echo) -> bytes:
-    """A whole answer for the caller. Raises UpstreamRefused or BrokenAnswer when the events end badly."""
+def translated_whole(events: list[Event], names: ToolNames, client: Dialect, echo: Echo) -> tuple[bytes, Usage | None]:
+    """A whole answer for the caller, and its counts. Raises UpstreamRefused or BrokenAnswer when the events end
+    badly."""
     if names:
         events = NameRestorer(names).push(events)
-    return client.write_answer(fold(events), echo)
+    answer = fold(events)
+    return client.write_answer(answer, echo), answer.usage
 
 
 def events_of_stream(reader: StreamReader, body: bytes) -> list[Event]:

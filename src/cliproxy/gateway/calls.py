@@ -11,7 +11,9 @@ from cliproxy.canon.naming import ToolNames
 from cliproxy.canon.passes import fitted
 from cliproxy.canon.request import Request, Thinking
 from cliproxy.dialects.base import Dialect, Echo
+from cliproxy.gateway.recording import Recorder
 from cliproxy.gateway.snapshot import Snapshot
+from cliproxy.gateway.usage import Tally
 from cliproxy.providers.base import Operation, Upstream
 from cliproxy.wire import json
 from cliproxy.wire.http import Headers
@@ -44,7 +46,8 @@ _NO_NAMES = ToolNames({})
 
 
 class Call:
-    """`model` is the name that the caller used; `thinking` is what stood in it as a suffix."""
+    """`model` is the name that the caller used; `thinking` is what stood in it as a suffix. `tally` counts what serving
+    the call takes."""
 
     __slots__ = (
         "_prepared",
@@ -56,7 +59,9 @@ class Call:
         "model",
         "model_in_address",
         "operation",
+        "recorder",
         "request_id",
+        "tally",
         "thinking",
     )
 
@@ -79,6 +84,7 @@ class Call:
         self.body = body
         self.headers = headers
         self.request_id = request_id
+        self.recorder: Recorder | None = None
         self.operation: Operation = operation
         self.model_in_address = bool(model)
         self.thinking: Thinking | None = None
@@ -87,6 +93,7 @@ class Call:
         self.is_stream = bool(head.stream) if is_stream is None else is_stream
         if not self.model:
             raise MissingParameter("`model` is required.", param="model")
+        self.tally = Tally(dialect.name, self.model)
         self._request: Request | None = None
         self._prepared: dict[tuple[int, str, str], Prepared] = {}
 

@@ -41,9 +41,13 @@ async def _counted(runtime: Runtime, snapshot: Snapshot, call: Call, target: Tar
         return None
     upstream = snapshot.upstreams[candidate.account.id]
     prepared = call.prepare(upstream, candidate.model, snapshot)
-    ask = Ask(candidate.model, prepared.body, call.headers, "count", is_native=prepared.is_native)
+    transport = runtime.transport if call.recorder is None else call.recorder.over(runtime.transport)
+    token = upstream.secret
     try:
-        answer = await runtime.transport.send(upstream.provider.request(upstream, ask), _DEADLINES)
+        if upstream.source and runtime.tokens is not None:
+            token = await runtime.tokens.token(upstream.source)
+        ask = Ask(candidate.model, prepared.body, call.headers, "count", is_native=prepared.is_native, token=token)
+        answer = await transport.send(upstream.provider.request(upstream, ask), _DEADLINES)
     except GatewayError:
         return None
     try:

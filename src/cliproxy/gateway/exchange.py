@@ -2,6 +2,7 @@
 
 from typing import Protocol
 
+from cliproxy.gateway.recording import Recorder
 from cliproxy.wire.http import Headers
 
 
@@ -19,8 +20,15 @@ class Exchange(Protocol):
     headers: Headers
     peer: str
     request_id: str
-    is_started: bool
     extra: Headers
+
+    @property
+    def is_started(self) -> bool: ...
+
+    @property
+    def recorder(self) -> Recorder | None:
+        """Where this exchange puts down what passes it; None while that is not wanted."""
+        ...
 
     async def read(self, limit: int | None = None) -> bytes:
         """The whole body, decompressed; at most `limit` bytes, or as many as the configuration allows. Raises TooLarge, InvalidRequest or SlowRequest."""
@@ -44,3 +52,18 @@ class Exchange(Protocol):
         ...
 
     async def finish(self) -> None: ...
+
+
+class OpenExchange(Exchange, Protocol):
+    """An exchange at the edge: `extra` headers go out with whatever answer is given.
+
+    `id_name` is the header in which the caller's SDK looks for the request's id, besides `x-request-id`; b"" for none.
+    """
+
+    extra: Headers
+    id_name: bytes
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the caller has left; else a cancelled task means that the gateway stops."""
+        ...

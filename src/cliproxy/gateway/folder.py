@@ -21,7 +21,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from cliproxy.providers.accounts import AccountFile
+from cliproxy.providers.accounts import AccountFile, Trouble
 
 _log = logging.getLogger("cliproxy")
 
@@ -34,13 +34,6 @@ _FIRST_PORTION = 500
 
 Stamp = tuple[int, int, int, int]
 """`mtime_ns`, `ctime_ns`, size and inode."""
-
-
-class Trouble(Struct, frozen=True):
-    """Why a file is no account, as a sentence. `is_foreign`: it is none of ours, which is no mistake."""
-
-    problem: str
-    is_foreign: bool = False
 
 
 Reading = AccountFile | Trouble
@@ -111,7 +104,7 @@ class Folder:
         withdrawn = {name for name in gone if self._published.pop(name, None) is not None}
         adopted: dict[str, AccountFile] = {}
         portion = _FIRST_PORTION
-        for name, stamp in stamps.items():
+        for name, stamp in sorted(stamps.items()):
             reading = self._news(name, stamp)
             if reading is None:
                 continue

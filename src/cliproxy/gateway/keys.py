@@ -7,18 +7,16 @@ timing tells nothing about the keys.
 import hashlib
 import hmac
 from collections.abc import Iterator
-from ipaddress import ip_address
 from urllib.parse import parse_qsl
 
 from cliproxy.canon.errors import Forbidden, Unauthenticated
 from cliproxy.config.schema import Config
+from cliproxy.gateway.callers import is_forwarded, is_loopback
 from cliproxy.gateway.exchange import Exchange
 from cliproxy.wire.http import Headers, header
 
 _CARRIERS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key"})
 _QUERY_NAMES = frozenset({"key", "auth_token"})
-_FORWARDING = (b"forwarded", b"x-forwarded-", b"x-real-ip", b"x-client-ip", b"cf-connecting-ip", b"via")
-"""Names, or how names begin, by which proxies show themselves."""
 
 
 class KeyRing:
@@ -47,10 +45,8 @@ class KeyRing:
         if not self._digests:
             raise Unauthenticated("This gateway has no `api-keys` yet, so only programs on its own machine may call.")
         if seen:
-            raise Unauthenticated("The API key is not one of this gateway's `api-keys`.")
-        raise Unauthenticated(
-            "An API key is missing: send it as `Authorization: Bearer KEY`, `x-api-key` or `x-goog-api-key`."
-        )
+            raise Unauthenticated("Invalid API key")
+        raise Unauthenticated("Missing API key")
 
     def _knows(self, value: bytes) -> bool:
         digest = hashlib.sha256(value).digest()
@@ -60,7 +56,7 @@ class KeyRing:
 
 def _is_from_here(exchange: Exchange) -> bool:
     """Whether a program on this machine calls, and calls for itself: not a proxy for others."""
-    return _is_loopback(exchange.peer) and not any(name.startswith(_FORWARDING) for name, _ in exchange.headers)
+    return is_loopback(exchange.peer) and not is_forwarded(exchange.headers)
 
 
 def _refuse_pages(exchange: Exchange) -> None:
@@ -84,17 +80,8 @@ def _presented(headers: Headers, query: bytes) -> Iterator[bytes]:
                 yield text.encode("latin-1")
 
 
-def _is_loopback(address: str) -> bool:
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return address == "localhost"
-    mapped = getattr(ip, "ipv4_mapped", None)
-    return (mapped or ip).is_loopback
-
-
 def _is_local_name(authority: str) -> bool:
     """Of `host` or `host:port`, in which an IPv6 address stands in brackets."""
     host, colon, port = authority.lower().rpartition(":")
     name = host if colon and not port.endswith("]") else authority.lower()
-    return _is_loopback(name.removeprefix("[").removesuffix("]"))
+    return is_loopback(name.removeprefix("[").removesuffix("]"))

@@ -16,7 +16,8 @@ from typing import NoReturn
 
 from msgspec import structs
 
-from cliproxy.canon.errors import ModelNotFound, Problem, UpstreamFault, UpstreamTimeout
+from cliproxy.canon.errors import GatewayError, ModelNotFound, Problem, UpstreamFault, UpstreamTimeout
+from cliproxy.canon.usage import Usage
 from cliproxy.dialects.base import Echo
 from cliproxy.gateway.attempts import Attempts
 from cliproxy.gateway.bridge import (
@@ -29,14 +30,17 @@ from cliproxy.gateway.bridge import (
 )
 from cliproxy.gateway.calls import Call, Prepared
 from cliproxy.gateway.exchange import Exchange
+from cliproxy.gateway.recording import record_of_failure
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.gateway.snapshot import Snapshot
+from cliproxy.gateway.usage import LEFT, Whole
 from cliproxy.providers.base import Ask, Upstream, verdict_of, without_secret
 from cliproxy.routing.catalog import Route
 from cliproxy.routing.pool import Lease
 from cliproxy.routing.verdict import Verdict
 from cliproxy.transport.base import UpstreamAnswer
 from cliproxy.wire.http import Headers, header
+from cliproxy.wire.secrets import Secret
 
 _log = logging.getLogger(__name__)
 
@@ -60,7 +64,22 @@ class _Failure(Exception):
 
 
 async def relay(runtime: Runtime, snapshot: Snapshot, call: Call, exchange: Exchange) -> None:
-    """Serve `call` from the first account that can. Raises GatewayError while nothing but keep-alives was sent."""
+    """Serve `call` from the first account that can, and count it. Raises GatewayError while nothing but keep-alives
+    was sent."""
+    tally, at, started = call.tally, runtime.epoch(), runtime.monotonic()
+    try:
+        await _relayed(runtime, snapshot, call, exchange)
+    except GatewayError as error:
+        tally.status = error.problem.status
+        raise
+    except asyncio.CancelledError:
+        tally.status = LEFT
+        raise
+    finally:
+        runtime.usage.add(tally.record(call.request_id, at, runtime.monotonic() - started))
+
+
+async def _relayed(runtime: Runtime, snapshot: Snapshot, call: Call, exchange: Exchange) -> None:
     target = snapshot.resolve(call.model)
     if target is None:
         raise ModelNotFound(f"No account serves the model `{call.model}`; see the list of models.", param="model")
@@ -94,6 +113,7 @@ async def _attempted(
                 raise attempts.final(pool, runtime.monotonic())
             await asyncio.sleep(pause)
             continue
+        call.tally.attempt(lease)
         attempt = _Attempt(runtime, snapshot, call, exchange, lease, keepalive)
         try:
             await attempt.run()
@@ -117,7 +137,18 @@ def _note(call: Call, lease: Lease, verdict: Verdict) -> None:
 class _Attempt:
     """One try with one account."""
 
-    __slots__ = ("_is_settled", "call", "exchange", "keepalive", "lease", "prepared", "runtime", "snapshot", "upstream")
+    __slots__ = (
+        "_is_settled",
+        "call",
+        "exchange",
+        "keepalive",
+        "lease",
+        "prepared",
+        "runtime",
+        "secret",
+        "snapshot",
+        "upstream",
+    )
 
     def __init__(
         self,
@@ -135,6 +166,7 @@ class _Attempt:
         self.lease = lease
         self.keepalive = keepalive
         self.upstream: Upstream = snapshot.upstreams[lease.candidate.account.id]
+        self.secret = self.upstream.secret
         self.prepared: Prepared | None = None
         self._is_settled = False
 
@@ -142,7 +174,7 @@ class _Attempt:
         """Raises _Failure while another account may still answer, CallerFault when the request itself is wrong."""
         prepared = self.prepared = self.call.prepare(self.upstream, self.lease.candidate.model, self.snapshot)
         started = self.runtime.monotonic()
-        answer = await self._ask(prepared)
+        answer = await self._ask(prepared) if not self.upstream.source else await self._ask_with_token(prepared)
         try:
             if not 200 <= answer.status < 300:
                 await self._refused(answer)
@@ -156,7 +188,10 @@ class _Attempt:
     def settle(self, verdict: Verdict | None) -> None:
         """What the upstream said decides about the account; None is a success."""
         self._is_settled = True
-        self.runtime.pool.release(self.lease, self.runtime.monotonic(), verdict)
+        runtime = self.runtime
+        runtime.pool.release(self.lease, runtime.monotonic(), verdict)
+        if verdict is None or verdict.fault != "caller":
+            runtime.usage.judged(self.lease.candidate.account.id, runtime.epoch(), is_success=verdict is None)
 
     def give_back(self) -> None:
         if not self._is_settled:
@@ -169,6 +204,36 @@ class _Attempt:
             return ()
         return tuple(pair for pair in _told(headers) if pair[0] not in _WAITS)
 
+    async def _ask_with_token(self, prepared: Prepared) -> UpstreamAnswer:
+        """Ask with the account's token in force. One that is refused is replaced, and the account asked once more: that
+        is no retry, since nothing was wrong with the request, nor with the account."""
+        self.secret = await self._token()
+        answer = await self._ask(prepared)
+        if answer.status != 401:
+            return answer
+        try:
+            another = await self._token(refused=self.secret)
+        except BaseException:
+            answer.close()
+            raise
+        if another == self.secret:
+            return answer
+        answer.close()
+        self.secret = another
+        return await self._ask(prepared)
+
+    async def _token(self, refused: Secret | None = None) -> Secret:
+        """The token in force, or another than the `refused` one; that one again when there is no other."""
+        tokens, source = self.runtime.tokens, self.upstream.source
+        if tokens is None:
+            raise self._failure(Problem("unauthenticated", 401, "The account's token is not at hand."))
+        try:
+            if refused is None:
+                return await tokens.token(source)
+            return await tokens.instead_of(source, refused) or refused
+        except UpstreamFault as error:
+            raise self._failure(error.problem) from error
+
     async def _ask(self, prepared: Prepared) -> UpstreamAnswer:
         call = self.call
         ask = Ask(
@@ -178,10 +243,14 @@ class _Attempt:
             call.operation,
             call.is_stream,
             prepared.is_native,
+            self.secret,
         )
         request = self.upstream.provider.request(self.upstream, ask)
+        transport = self.runtime.transport
+        if call.recorder is not None:
+            transport = call.recorder.over(transport)
         try:
-            return await self.runtime.transport.send(request, self.snapshot.deadlines)
+            return await transport.send(request, self.snapshot.deadlines)
         except UpstreamFault as error:
             raise self._failure(error.problem) from error
 
@@ -192,11 +261,11 @@ class _Attempt:
             body = b""
         upstream = self.upstream
         verdict = upstream.provider.judge(upstream, answer.status, answer.headers, body, self.runtime.epoch())
-        problem = without_secret(verdict.problem, upstream.secret)
+        problem = without_secret(verdict.problem, self.secret)
         raise _Failure(structs.replace(verdict, problem=problem), answer.headers)
 
     def _failure(self, problem: Problem, headers: Headers = ()) -> _Failure:
-        problem = without_secret(problem, self.upstream.secret)
+        problem = without_secret(problem, self.secret)
         return _Failure(verdict_of(problem, headers, self.runtime.epoch()), headers)
 
     @property
@@ -208,15 +277,18 @@ class _Attempt:
 
     async def _whole(self, answer: UpstreamAnswer, prepared: Prepared) -> None:
         try:
-            body = self._answered(answer, prepared, await answer.read(MAX_ANSWER_BYTES))
+            body, usage = self._answered(answer, prepared, await answer.read(MAX_ANSWER_BYTES))
         except UpstreamFault as error:
             raise self._failure(error.problem, answer.headers) from error
         self.settle(None)
+        tally = self.call.tally
+        tally.answer = Whole(usage)
         told = _told(answer.headers) if prepared.is_native else ()
         await self.exchange.reply(200, _JSON + told, body)
+        tally.status = 200
 
-    def _answered(self, answer: UpstreamAnswer, prepared: Prepared, body: bytes) -> bytes:
-        """The caller's body. Raises UpstreamFault when the upstream's is no complete answer."""
+    def _answered(self, answer: UpstreamAnswer, prepared: Prepared, body: bytes) -> tuple[bytes, Usage | None]:
+        """The caller's body, and its counts. Raises UpstreamFault when the upstream's is no complete answer."""
         call, upstream = self.call, self.upstream
         is_stream = _is_event_stream(answer.headers)
         if prepared.is_native and not is_stream:
@@ -231,7 +303,8 @@ class _Attempt:
     # -- streams
 
     async def _stream(self, answer: UpstreamAnswer, prepared: Prepared, keepalive: "Keepalive", started: float) -> None:
-        flow = self._flow(answer, prepared)
+        tally = self.call.tally
+        flow = tally.answer = self._flow(answer, prepared)
         limit = self.snapshot.config.timeouts.first_event
         if limit:
             left = max(limit - (self.runtime.monotonic() - started), 0.0)
@@ -254,6 +327,7 @@ class _Attempt:
             self._broke_off(flow.problem)
         keepalive.stop()
         await exchange.finish()
+        tally.status = 200 if flow.problem is None else flow.problem.status
 
     def _flow(self, answer: UpstreamAnswer, prepared: Prepared) -> Flow:
         call = self.call
@@ -292,7 +366,7 @@ class _Attempt:
         except UpstreamFault as error:
             if not flow.has_content:
                 raise self._failure(error.problem, answer.headers) from error
-            return flow.fail(without_secret(error.problem, self.upstream.secret)), True
+            return flow.fail(without_secret(error.problem, self.secret)), True
         finally:
             keepalive.let_go()
         return held[0] if len(held) == 1 else b"".join(held), flow.problem is not None
@@ -309,13 +383,20 @@ class _Attempt:
                         return
             out = flow.close()
         except UpstreamFault as error:
-            out = flow.fail(without_secret(error.problem, self.upstream.secret))
+            out = flow.fail(without_secret(error.problem, self.secret))
         if out:
             await send(out)
 
     def _broke_off(self, problem: Problem) -> None:
+        call, runtime = self.call, self.runtime
         label = self.upstream.account.label
-        _log.info("%s %s: %s broke off its answer (%s)", self.call.request_id, self.call.model, label, problem.kind)
+        _log.info("%s %s: %s broke off its answer (%s)", call.request_id, call.model, label, problem.kind)
+        if call.recorder is not None:
+            return
+        if recorder := record_of_failure(runtime.request_logs, self.exchange, runtime.epoch(), call.body):
+            recorder.broke_off(without_secret(problem, self.secret))
+            recorder.completed()
+            recorder.end()
 
 
 def _told(headers: Headers) -> Headers:

@@ -3,19 +3,41 @@
 The snapshot is swapped as a whole; a request reads it once and uses that one to the end. The pool outlives snapshots.
 """
 
+import asyncio
 import itertools
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
+from typing import Protocol
 
 from cliproxy.config.schema import Config
-from cliproxy.gateway.snapshot import Snapshot, compile_snapshot
+from cliproxy.gateway.snapshot import NO_FILES, NO_KINDS, Snapshot, compile_snapshot
+from cliproxy.gateway.usage import UsageLedger
+from cliproxy.providers.accounts import AccountFile, AccountProvider
 from cliproxy.providers.base import Provider, Proxies
 from cliproxy.routing.pool import Pool
+from cliproxy.stores.request_logs import RequestLogs
 from cliproxy.transport.base import Transport
+from cliproxy.wire.secrets import Secret
+
+
+class Tokens(Protocol):
+    """The credentials of accounts that come from files, by the file's name."""
+
+    async def token(self, name: str) -> Secret:
+        """The one in force. Raises GatewayError when there is none, and none can be had."""
+        ...
+
+    async def instead_of(self, name: str, refused: Secret) -> Secret | None:
+        """Another one than the `refused`; None when there is no other."""
+        ...
 
 
 class Runtime:
-    """`monotonic` and `epoch` give seconds; `boot` makes the ids of this process differ from any other's."""
+    """`monotonic` and `epoch` give seconds; `boot` makes the ids of this process differ from any other's.
+
+    `request_logs` is where records of requests go; None: nowhere. `followers` hear of each configuration once it is
+    current; they must not block, nor raise.
+    """
 
     def __init__(
         self,
@@ -27,6 +49,7 @@ class Runtime:
         epoch: Callable[[], float],
         boot: str,
         proxies: Proxies | None = None,
+        kinds: Mapping[str, AccountProvider] = NO_KINDS,
     ) -> None:
         self.transport = transport
         self.monotonic = monotonic
@@ -34,18 +57,43 @@ class Runtime:
         self.random = random.Random(boot)
         self.providers = providers
         self.proxies = proxies or Proxies()
+        self.kinds = kinds
         self.listings: dict[str, tuple[str, ...]] = {}
+        self.files: Mapping[str, AccountFile] = NO_FILES
+        self.tokens: Tokens | None = None
         self.is_draining = False
+        self.request_logs: RequestLogs | None = None
+        self.followers: list[Callable[[Config], None]] = []
+        self.usage = UsageLedger(f"req_{boot}")
         self._boot = boot
         self._numbers = itertools.count(1)
-        self.snapshot = self._compile(config)
+        self.snapshot: Snapshot = compile_snapshot(config, self.providers, self.proxies, self.listings)
         self.pool = Pool(self.snapshot.strategy)
 
     def publish(self, config: Config) -> None:
         """Make `config` the current one. Raises ValueError when it cannot be compiled; then nothing changes."""
-        snapshot = self._compile(config)
+        self.adopt(self.prepare(config))
+
+    def prepare(self, config: Config) -> Snapshot:
+        """What `config` comes to, for `adopt`; nothing changes. May run in another thread. Raises ValueError."""
+        return compile_snapshot(
+            config,
+            self.providers,
+            self.proxies,
+            self.listings,
+            self.snapshot,
+            files=self.files,
+            kinds=self.kinds,
+        )
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Make a prepared snapshot the current one. What was learned since it was prepared is not lost."""
+        if snapshot.listings is not self.listings or snapshot.files is not self.files:
+            snapshot = self.prepare(snapshot.config)
         self.pool.strategy = snapshot.strategy
-        self.snapshot: Snapshot = snapshot
+        self.snapshot = snapshot
+        for follow in self.followers:
+            follow(snapshot.config)
 
     def learn(self, listings: Mapping[str, tuple[str, ...]]) -> None:
         """Take note of the models that upstreams listed, by account id; lists of accounts that are gone are dropped."""
@@ -55,9 +103,20 @@ class Runtime:
             self.listings = known
             self.publish(self.snapshot.config)
 
+    async def adopt_files(self, adopted: Mapping[str, AccountFile], withdrawn: Set[str]) -> None:
+        """Take note of accounts that somebody logged in with, by the name of their file; in effect when this returns.
+
+        Compiling thousands of them takes a while, and happens in a thread; what is published meanwhile is kept.
+        """
+        kept = {name: file for name, file in self.files.items() if name not in withdrawn}
+        self.files = kept | dict(adopted)
+        while True:
+            config = self.snapshot.config
+            snapshot = await asyncio.to_thread(self.prepare, config)
+            if self.snapshot.config is config and snapshot.listings is self.listings:
+                self.adopt(snapshot)
+                return
+
     def next_id(self) -> str:
         """A request id, unique among all processes."""
         return f"req_{self._boot}{next(self._numbers):08x}"
-
-    def _compile(self, config: Config) -> Snapshot:
-        return compile_snapshot(config, self.providers, self.proxies, self.listings)

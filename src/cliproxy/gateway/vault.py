@@ -32,7 +32,7 @@ from cliproxy.canon.errors import GatewayError, Problem, UpstreamRefused
 from cliproxy.gateway.exchanges import perform
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.oauth.base import GrantRevoked, OAuthError, Tokens
-from cliproxy.providers.accounts import AccountFile, AccountProvider, Members
+from cliproxy.providers.accounts import AccountFile, AccountProvider, ClientSecrets, Members
 from cliproxy.stores.token_journal import Entry, TokenJournal
 from cliproxy.wire.secrets import Secret
 
@@ -82,15 +82,16 @@ class _Cell:
 
 
 class Vault:
-    """`kinds` are the providers by the `type` of their files."""
+    """`secrets` are the client secrets that were found outside of the configuration."""
 
     def __init__(
-        self, runtime: Runtime, files: Credentials, journal: TokenJournal, kinds: Mapping[str, AccountProvider]
+        self, runtime: Runtime, files: Credentials, journal: TokenJournal, secrets: Callable[[], ClientSecrets]
     ) -> None:
         self._runtime = runtime
         self._files = files
         self._journal = journal
-        self._kinds = kinds
+        self._secrets = secrets
+        self._kinds = runtime.kinds
         self._cells: dict[str, _Cell] = {}
         self._due: list[tuple[float, str]] = []
         self._running: set[asyncio.Task[None]] = set()
@@ -188,7 +189,8 @@ class Vault:
             cell.tokens = tokens  # somebody else was faster; the watcher tells when they end
             return
         config = runtime.snapshot.config
-        given = await perform(provider.refresh(file, tokens, config, runtime.proxies), runtime.transport)
+        exchange = provider.refresh(file, tokens, config, runtime.proxies, self._secrets())
+        given = await perform(exchange, runtime.transport)
         now_at = runtime.epoch()
         fresh = provider.write_tokens(given, members, now_at)
         is_saved = await asyncio.to_thread(self._save, Entry(file.name, _digest(tokens), fresh), provider)
@@ -241,7 +243,7 @@ class Vault:
         if entry is None:
             return
         try:
-            kind = str(self._files.load(name).get("type", ""))
+            kind = str(self._files.load(name).get("type") or "").strip().lower()
         except FileNotFoundError:
             self._journal.forget(name)
             return

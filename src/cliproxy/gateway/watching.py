@@ -35,7 +35,7 @@ async def keep_listings(runtime: Runtime) -> None:
             for account, upstream in upstreams.items():
                 if len(asking) >= _AT_ONCE:
                     break
-                if account not in asking and due.get(account, 0.0) <= now and upstream.account.families:
+                if account not in asking and due.get(account, 0.0) <= now and _may_list(upstream):
                     asking[account] = asyncio.create_task(_list(runtime, upstream))
             for account in due.keys() - upstreams.keys():
                 del due[account]
@@ -43,6 +43,11 @@ async def keep_listings(runtime: Runtime) -> None:
     finally:
         for task in asking.values():
             task.cancel()
+
+
+def _may_list(upstream: Upstream) -> bool:
+    """Accounts that name their models need no list; those from files have our table, since thousands may come at once."""
+    return bool(upstream.account.families) and not upstream.source
 
 
 def _collect(

@@ -1,8 +1,9 @@
 """What every OAuth exchange speaks: requests out, answers in, tokens or a reason at the end.
 
 An exchange is a generator. It yields an `HttpRequest` and is sent an `Answered`, or yields a `Pause` and is sent None.
-It returns what it was for, or raises one of the errors below. It performs nothing, so it is tested with `next` and
-`send`, and whoever drives it decides about proxies, deadlines and cancelling.
+A request that got no answer is thrown into it as `Unavailable`, since it may know another way, or may try again. It
+returns what it was for, or raises one of the errors below. It performs nothing, so it is tested with `next` and `send`,
+and whoever drives it decides about proxies, deadlines and cancelling.
 
     OAuthError
     |-- Denied          the person or the vendor said no; starting again is up to the person
@@ -49,7 +50,8 @@ class Tokens(Struct, frozen=True, kw_only=True):
 
     An empty `refresh` means that none was given: the old one, if any, stays in force. `extra` are the other members
     of the answer that an account file keeps, by their names there (`resource_url`, `email`, `account_id`...); what
-    is not in it stays as it was.
+    is not in it stays as it was. `client_id` and `client_secret` are those of the program that the tokens were given
+    to, where a file says so: a refresh token is good for that program only.
     """
 
     access: Secret
@@ -57,6 +59,8 @@ class Tokens(Struct, frozen=True, kw_only=True):
     id_token: Secret = Secret()
     lifetime: float = 0.0
     extra: dict[str, str] = {}
+    client_id: str = ""
+    client_secret: Secret = Secret()
 
 
 class OAuthError(Exception):

@@ -43,7 +43,8 @@ class Upstream(Struct, frozen=True, eq=False):
 
     `own` are the names of headers that its configuration sets; nothing that is added per request may repeat them.
     `source` is the name of the credential file that the account comes from. Such an account's credential changes as
-    time goes by: it is not in `head`, and each request brings it (`Ask.token`).
+    time goes by: it is not in `head`, and each request brings it (`Ask.token`). `project` is what the vendor bills such
+    an account's requests to, where it wants to be told.
     """
 
     account: Account
@@ -55,6 +56,7 @@ class Upstream(Struct, frozen=True, eq=False):
     secret: Secret = Secret()
     own: frozenset[bytes] = frozenset()
     source: str = ""
+    project: str = ""
 
     def __repr__(self) -> str:
         return f"Upstream({self.account.label})"

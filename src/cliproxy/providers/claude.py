@@ -32,6 +32,7 @@ from cliproxy.wire.http import Headers, HttpRequest, header
 from cliproxy.wire.waits import until
 
 _OFFICIAL_HOST = "api.anthropic.com"
+FAMILIES = ("claude-",)
 _VERSION: Headers = ((b"anthropic-version", b"2023-06-01"),)
 _FEATURES = frozenset({b"anthropic-beta", b"anthropic-version"})
 _CLIENT = _FEATURES | {b"user-agent", b"x-app", b"anthropic-dangerous-direct-browser-access"}
@@ -62,20 +63,10 @@ class Claude:
                 yield self._upstream(config, proxies, entry, f"claude-api-key[{index}]")
 
     def request(self, upstream: Upstream, ask: Ask) -> HttpRequest:
-        path = b"/messages/count_tokens" if ask.operation == "count" else b"/messages"
-        target = upstream.address.prefix.encode() + path
-        return HttpRequest(b"POST", upstream.address.origin, target, upstream.headed(*_caller_lines(ask)), ask.body)
+        return describe(upstream, ask, *caller_lines(ask))
 
     def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
-        """An allowance that the headers name belongs to the whole key. A purse that is empty comes as a plain 400."""
-        problem = upstream.dialect.read_error(status, body)
-        if problem.kind == "invalid_request" and _EMPTY_PURSE in problem.message.lower():
-            problem = structs.replace(problem, kind="billing")
-        stated = _stated_reset(headers, now_at)
-        verdict = verdict_of(problem, headers, now_at, stated)
-        if verdict.fault == "quota" and stated is not None:
-            return structs.replace(verdict, scope="account")
-        return verdict
+        return judge(upstream, status, headers, body, now_at)
 
     def can_count(self) -> bool:
         return True
@@ -93,11 +84,30 @@ class Claude:
     def _upstream(self, config: Config, proxies: Proxies, entry: ClaudeKey, label: str) -> Upstream:
         base = (entry.base_url or config.endpoints.claude.base_url).rstrip("/").removesuffix("/v1")
         key = entry.api_key.reveal()
-        account = account_of(self.name, entry, label, (key, base), ("claude-",), entry.weight)
+        account = account_of(self.name, entry, label, (key, base), FAMILIES, entry.weight)
         address = address_of(f"{base}/v1", entry.proxy_url, config, proxies)
         lines = {"content-type": "application/json", **_credential(key, address.origin.host, entry.auth_style)}
         head, own = head_lines(lines, entry.headers), own_names(entry.headers)
         return Upstream(account, self, DIALECT, DIALECT.fit, address, head, entry.api_key, own)
+
+
+def describe(upstream: Upstream, ask: Ask, *lines: Headers) -> HttpRequest:
+    """A call with `lines` beside the account's own."""
+    path = b"/messages/count_tokens" if ask.operation == "count" else b"/messages"
+    target = upstream.address.prefix.encode() + path
+    return HttpRequest(b"POST", upstream.address.origin, target, upstream.headed(*lines), ask.body)
+
+
+def judge(upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
+    """An allowance that the headers name belongs to the whole account. A purse that is empty comes as a plain 400."""
+    problem = upstream.dialect.read_error(status, body)
+    if problem.kind == "invalid_request" and _EMPTY_PURSE in problem.message.lower():
+        problem = structs.replace(problem, kind="billing")
+    stated = _stated_reset(headers, now_at)
+    verdict = verdict_of(problem, headers, now_at, stated)
+    if verdict.fault == "quota" and stated is not None:
+        return structs.replace(verdict, scope="account")
+    return verdict
 
 
 def _credential(key: str, host: str, style: str | None) -> dict[str, str]:
@@ -110,7 +120,7 @@ def _credential(key: str, host: str, style: str | None) -> dict[str, str]:
     return carriers
 
 
-def _caller_lines(ask: Ask) -> tuple[Headers, ...]:
+def caller_lines(ask: Ask) -> tuple[Headers, ...]:
     """The caller's own lines in native traffic, and who we are where no genuine client says who it is."""
     if not ask.is_native:
         return _VERSION, OUR_AGENT

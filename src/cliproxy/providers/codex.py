@@ -23,6 +23,7 @@ from cliproxy.providers.base import (
 from cliproxy.routing.verdict import Verdict
 from cliproxy.wire.http import Headers, HttpRequest, header
 
+FAMILIES = ("gpt-", "codex-", "chatgpt-", "o1", "o3", "o4")
 _SESSION = frozenset({b"session_id", b"session-id", b"conversation_id", b"thread-id", b"x-client-request-id"})
 _CLIENT = _SESSION | {b"user-agent", b"originator", b"version", b"openai-beta"}
 _CLIENT_AGENTS = (b"codex_cli_rs", b"codex-tui", b"codex_exec", b"codex_vscode")
@@ -39,7 +40,7 @@ class Codex:
 
     def request(self, upstream: Upstream, ask: Ask) -> HttpRequest:
         target = upstream.address.prefix.encode() + b"/responses"
-        return HttpRequest(b"POST", upstream.address.origin, target, upstream.headed(*_caller_lines(ask)), ask.body)
+        return HttpRequest(b"POST", upstream.address.origin, target, upstream.headed(*caller_lines(ask)), ask.body)
 
     def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
         return openai_like.judge(upstream, status, headers, body, now_at)
@@ -51,22 +52,20 @@ class Codex:
         return openai_like.listing(upstream, OUR_AGENT)
 
     def read_listing(self, body: bytes) -> tuple[str, ...]:
-        chat = ("gpt-", "o1", "o3", "o4", "codex-", "chatgpt-")
-        return tuple(name for name in openai_like.read_listing(body) if name.startswith(chat)) or (
-            openai_like.read_listing(body)
-        )
+        names = openai_like.read_listing(body)
+        return tuple(name for name in names if name.startswith(FAMILIES)) or names
 
     def _upstream(self, config: Config, proxies: Proxies, entry: CodexKey, label: str) -> Upstream:
         base = (entry.base_url or config.endpoints.codex.api_base_url).rstrip("/")
         key = entry.api_key.reveal()
-        families = ("gpt-", "codex-", "chatgpt-", "o1", "o3", "o4")
-        account = account_of(self.name, entry, label, (key, base), families, entry.weight)
+        account = account_of(self.name, entry, label, (key, base), FAMILIES, entry.weight)
         address = address_of(base, entry.proxy_url, config, proxies)
         head = head_lines({"content-type": "application/json", "authorization": f"Bearer {key}"}, entry.headers)
         return Upstream(account, self, DIALECT, DIALECT.fit, address, head, entry.api_key, own_names(entry.headers))
 
 
-def _caller_lines(ask: Ask) -> tuple[Headers, ...]:
+def caller_lines(ask: Ask) -> tuple[Headers, ...]:
+    """What travels on of the caller's own headers in native traffic, and who we are where it does not say that."""
     if not ask.is_native:
         return (OUR_AGENT,)
     agent = header(ask.headers, b"originator") + b" " + header(ask.headers, b"user-agent")

@@ -28,6 +28,7 @@ from cliproxy.providers.base import (
 from cliproxy.routing.verdict import Verdict
 from cliproxy.wire.http import Headers, HttpRequest, header
 
+_FAMILIES = ("gemini-", "gemma-", "learnlm-")
 _CLIENT = frozenset({b"user-agent", b"x-goog-api-client"})
 _METHODS = {("generate", False): "generateContent", ("generate", True): "streamGenerateContent"}
 
@@ -54,12 +55,10 @@ class Gemini:
                 yield self._upstream(config, proxies, entry, f"gemini-api-key[{index}]")
 
     def request(self, upstream: Upstream, ask: Ask) -> HttpRequest:
-        method = "countTokens" if ask.operation == "count" else _METHODS[ask.operation, ask.is_stream]
+        method = method_of(ask)
         query = "?alt=sse" if ask.is_stream else ""
         target = f"{upstream.address.prefix}/models/{quote(ask.model, safe='')}:{method}{query}".encode()
-        is_cli = ask.is_native and b"GeminiCLI" in header(ask.headers, b"user-agent")
-        lines = forwarded(ask.headers, _CLIENT) if is_cli else OUR_AGENT
-        return HttpRequest(b"POST", upstream.address.origin, target, upstream.headed(lines), ask.body)
+        return HttpRequest(b"POST", upstream.address.origin, target, upstream.headed(caller_lines(ask)), ask.body)
 
     def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
         """Google's quotas are counted per model. A day's quota is full again at midnight in California."""
@@ -89,10 +88,20 @@ class Gemini:
     def _upstream(self, config: Config, proxies: Proxies, entry: GeminiKey, label: str) -> Upstream:
         base = (entry.base_url or config.endpoints.gemini.base_url).rstrip("/").removesuffix("/v1beta")
         key = entry.api_key.reveal()
-        account = account_of(self.name, entry, label, (key, base), ("gemini-", "gemma-", "learnlm-"), entry.weight)
+        account = account_of(self.name, entry, label, (key, base), _FAMILIES, entry.weight)
         address = address_of(f"{base}/v1beta", entry.proxy_url, config, proxies)
         head = head_lines({"content-type": "application/json", "x-goog-api-key": key}, entry.headers)
         return Upstream(account, self, DIALECT, DIALECT.fit, address, head, entry.api_key, own_names(entry.headers))
+
+
+def method_of(ask: Ask) -> str:
+    return "countTokens" if ask.operation == "count" else _METHODS[ask.operation, ask.is_stream]
+
+
+def caller_lines(ask: Ask) -> Headers:
+    """A genuine Gemini CLI says who it is; for all others we do."""
+    is_cli = ask.is_native and b"GeminiCLI" in header(ask.headers, b"user-agent")
+    return forwarded(ask.headers, _CLIENT) if is_cli else OUR_AGENT
 
 
 def _until_midnight_pacific(now_at: float) -> float:

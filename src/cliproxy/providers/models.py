@@ -8,7 +8,7 @@ Sources: the vendors' model pages, checked 2026-11-24.
 from cliproxy.canon.fit import Capability
 from cliproxy.canon.models import ModelEntry
 
-_ANTHROPIC, _GOOGLE, _OPENAI = "anthropic", "google", "openai"
+_ANTHROPIC, _GOOGLE, _OPENAI, _QWEN = "anthropic", "google", "openai", "qwen"
 
 ROWS: tuple[ModelEntry, ...] = (
     ModelEntry("claude-opus-5", _ANTHROPIC, "Claude Opus 5", 1780272000, 1_000_000, 128_000),
@@ -44,7 +44,33 @@ ROWS: tuple[ModelEntry, ...] = (
     ModelEntry("gpt-5.4-mini", _OPENAI, "GPT-5.4 mini", 1772668800, 400_000, 128_000),
     ModelEntry("gpt-5", _OPENAI, "GPT-5", 1754524800, 400_000, 128_000),
     ModelEntry("codex-mini-latest", _OPENAI, "Codex mini", 1747353600, 200_000, 100_000),
+    ModelEntry("coder-model", _QWEN, "Qwen Coder", 1753142400, 1_000_000, 65_536),
+    ModelEntry("qwen3-coder-plus", _QWEN, "Qwen3 Coder Plus", 1753142400, 1_000_000, 65_536),
+    ModelEntry("qwen3-coder-flash", _QWEN, "Qwen3 Coder Flash", 1753920000, 1_000_000, 65_536),
 )
+
+_FREE = ("gpt-5.5", "gpt-5.4-mini", "gpt-5.6-terra", "gpt-5.6-luna", "codex-auto-review")
+_BUSINESS = (*_FREE, "gpt-5.4", "gpt-5.6-sol")
+_PLUS = (*_BUSINESS, "gpt-5.3-codex-spark")
+CODEX_PLANS: dict[str, tuple[str, ...]] = {
+    "free": _FREE,
+    "team": _BUSINESS,
+    "business": _BUSINESS,
+    "plus": _PLUS,
+    "pro": _PLUS,
+}
+"""What Codex serves with each ChatGPT plan."""
+
+GEMINI_CLI: tuple[str, ...] = (
+    "gemini-2.5-pro",
+    "gemini-2.5-flash",
+    "gemini-2.5-flash-lite",
+    "gemini-3-pro-preview",
+    "gemini-3.1-pro-preview",
+    "gemini-3-flash-preview",
+    "gemini-3.1-flash-lite-preview",
+)
+"""What Code Assist serves."""
 
 _ADAPTIVE = Capability(
     1_000_000,

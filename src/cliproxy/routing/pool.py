@@ -91,6 +91,13 @@ class Pool:
                     found[rest.cause] = None
         return tuple(found)
 
+    def wake(self, account: str) -> frozenset[str]:
+        """End all rests of one account at once. The models that it rested for; "" stands for all of them."""
+        rested = [key for key in self._rests if key[0] == account]
+        for key in rested:
+            del self._rests[key]
+        return frozenset(model for _, model in rested)
+
     # -- rests
 
     def _rest(self, key: tuple[str, str], now: float, verdict: Verdict) -> None:

@@ -6,13 +6,16 @@ from msgspec import Struct
 
 from cliproxy.canon.errors import Problem
 
-Fault = Literal["caller", "auth", "billing", "quota", "exhausted", "missing", "overload", "network", "broken"]
+Fault = Literal[
+    "caller", "auth", "billing", "quota", "exhausted", "missing", "identity", "overload", "network", "broken"
+]
 """Whose fault and what kind:
 
 * caller: the request itself; never touches health, never retried
 * auth, billing: the account's key or its purse
 * quota: out of allowance for a moment; exhausted: for hours, the plan or the day is used up
 * missing: the account does not have this model
+* identity: accounts of this kind do not serve callers of this kind; nothing is wrong with the account
 * overload, network, broken: the vendor, or the way to it
 """
 
@@ -28,12 +31,16 @@ class Verdict(Struct, frozen=True):
 
 class Policy(Struct, frozen=True):
     """What a fault means: `moves_on` to another account without spending a retry; `first_rest` seconds, doubled with
-    each further fault in a row up to `longest_rest`, when the upstream states no time of its own."""
+    each further fault in a row up to `longest_rest`, when the upstream states no time of its own.
+
+    `speaks_for_all`: every account of the same provider would say the same of this request.
+    """
 
     moves_on: bool
     spends_retry: bool
     first_rest: float
     longest_rest: float
+    speaks_for_all: bool = False
 
 
 POLICIES: dict[Fault, Policy] = {
@@ -43,6 +50,7 @@ POLICIES: dict[Fault, Policy] = {
     "quota": Policy(moves_on=True, spends_retry=False, first_rest=1, longest_rest=1800),
     "exhausted": Policy(moves_on=True, spends_retry=False, first_rest=600, longest_rest=3600),
     "missing": Policy(moves_on=True, spends_retry=False, first_rest=600, longest_rest=3600),
+    "identity": Policy(moves_on=True, spends_retry=False, first_rest=0, longest_rest=0, speaks_for_all=True),
     "overload": Policy(moves_on=True, spends_retry=True, first_rest=0, longest_rest=0),
     "network": Policy(moves_on=True, spends_retry=True, first_rest=0, longest_rest=0),
     "broken": Policy(moves_on=True, spends_retry=True, first_rest=0, longest_rest=0),

@@ -46,6 +46,8 @@ class AsgiExchange:
     servers would write all the same: theirs is sent when it is complete.
     """
 
+    recorder = None
+
     def __init__(self, scope: Scope, receive: Receive, send: Send, runtime: Runtime) -> None:
         self.method = cast("str", scope["method"])
         self.path = cast("str", scope["path"])

@@ -89,6 +89,7 @@ class FastExchange:
     )
 
     message_event = _NoEvent()
+    recorder = None
 
     def __init__(self, protocol: "FastProtocol", method: str = "POST") -> None:
         path, _, query = protocol.url.partition(b"?")

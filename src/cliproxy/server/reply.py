@@ -7,50 +7,40 @@ the traceback under the request's id.
 import asyncio
 import logging
 from math import ceil
-from typing import Protocol
 
 from cliproxy.canon.errors import GatewayError, Internal, Problem
 from cliproxy.config.schema import Config
-from cliproxy.gateway.exchange import Exchange
+from cliproxy.gateway.exchange import OpenExchange
 from cliproxy.gateway.plane import Plane
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.server import routes
 from cliproxy.server.management import edge as management
+from cliproxy.server.recorded import recorded, recorded_failure
 from cliproxy.wire.http import Headers, header
 
 _log = logging.getLogger(__name__)
 
+_PREFLIGHT_AGE: Headers = ((b"access-control-max-age", b"600"),)
 _ALLOWED: Headers = (
     (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-    (b"access-control-max-age", b"600"),
+    *_PREFLIGHT_AGE,
 )
 
 _STOPPED = Problem("overloaded", 503, "The gateway was stopped before the answer was complete.")
 
 
-class OpenExchange(Exchange, Protocol):
-    """An exchange at the edge: `extra` headers go out with whatever answer is given.
-
-    `id_name` is the header in which the caller's SDK looks for the request's id, besides `x-request-id`; b"" for none.
-    """
-
-    extra: Headers
-    id_name: bytes
-
-    @property
-    def is_gone(self) -> bool:
-        """Whether the caller has left; else a cancelled task means that the gateway stops."""
-        ...
-
-
 async def serve(runtime: Runtime, exchange: OpenExchange, plane: Plane | None = None) -> None:
     """Answer `exchange`, whatever happens. `plane` None: there is no Management API."""
-    exchange.extra = _extra(exchange, runtime.snapshot.config)
+    config = runtime.snapshot.config
+    is_management = management.is_management(exchange.path)
+    if config.request_log and not is_management:
+        exchange = recorded(runtime, exchange)
+    exchange.extra = _extra(exchange, config, is_management=is_management)
     try:
         if exchange.method == "OPTIONS":
-            await _preflight(exchange)
+            await _preflight(exchange, is_management=is_management)
             return
-        if management.is_management(exchange.path):
+        if is_management:
             await management.serve(plane, exchange)
             return
         door = routes.find(exchange)
@@ -59,6 +49,8 @@ async def serve(runtime: Runtime, exchange: OpenExchange, plane: Plane | None = 
             exchange.extra = exchange.extra[:1]
         await door.handler(runtime, exchange, door)
     except GatewayError as error:
+        if error.brought is not None and exchange.recorder is None:
+            exchange = recorded_failure(runtime, exchange, error.brought)
         await _tell(exchange, error.problem)
     except asyncio.CancelledError:
         if runtime.is_draining and not exchange.is_gone:
@@ -67,11 +59,15 @@ async def serve(runtime: Runtime, exchange: OpenExchange, plane: Plane | None = 
     except Exception:  # noqa: BLE001 - the outermost layer: a bug costs one request
         _log.exception("%s failed", exchange.request_id)
         await _tell(exchange, Internal().problem)
+    finally:
+        if exchange.recorder is not None:
+            exchange.recorder.end()
 
 
 async def refuse(runtime: Runtime, exchange: OpenExchange, error: GatewayError) -> None:
     """Answer what came without being a whole request."""
-    exchange.extra = _extra(exchange, runtime.snapshot.config)
+    is_management = management.is_management(exchange.path)
+    exchange.extra = _extra(exchange, runtime.snapshot.config, is_management=is_management)
     await _tell(exchange, error.problem)
 
 
@@ -95,8 +91,9 @@ def head_lines(exchange: OpenExchange, headers: Headers) -> Headers:
     return lines
 
 
-def _extra(exchange: OpenExchange, config: Config) -> Headers:
-    return ((b"x-request-id", exchange.request_id.encode()), *_cors(exchange, config))
+def _extra(exchange: OpenExchange, config: Config, *, is_management: bool) -> Headers:
+    cors = management.cors if is_management else _cors
+    return ((b"x-request-id", exchange.request_id.encode()), *cors(exchange, config))
 
 
 async def _tell(exchange: OpenExchange, problem: Problem) -> None:
@@ -107,7 +104,7 @@ async def _tell(exchange: OpenExchange, problem: Problem) -> None:
         await exchange.finish()
         return
     if management.is_management(exchange.path):
-        answer = management.tell(problem)
+        answer = management.tell(problem, exchange.path)
         await exchange.reply(answer.status, answer.headers, answer.content)
         return
     exchange.id_name = routes.ID_NAMES.get(dialect.name, b"")
@@ -141,6 +138,9 @@ def _cors(exchange: OpenExchange, config: Config) -> Headers:
     return ()
 
 
-async def _preflight(exchange: OpenExchange) -> None:
+async def _preflight(exchange: OpenExchange, *, is_management: bool) -> None:
+    if is_management:  # every answer of that API says what pages may do
+        await exchange.reply(204, _PREFLIGHT_AGE, b"")
+        return
     wanted = header(exchange.headers, b"access-control-request-headers") or b"*"
     await exchange.reply(204, (*_ALLOWED, (b"access-control-allow-headers", wanted)), b"")

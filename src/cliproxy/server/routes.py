@@ -9,14 +9,15 @@ from urllib.parse import parse_qs
 
 from msgspec import Struct
 
-from cliproxy.canon.errors import MethodNotAllowed, NotFound, Unsupported, UpgradeRequired
-from cliproxy.dialects import anthropic, gemini, openai_chat, openai_completions, openai_responses
+from cliproxy.canon.errors import GatewayError, MethodNotAllowed, NotFound, Unsupported, UpgradeRequired
+from cliproxy.dialects import anthropic, gemini, gemini_cli, openai_chat, openai_completions, openai_responses
 from cliproxy.dialects.base import Dialect
 from cliproxy.gateway import counting, listing
 from cliproxy.gateway.calls import Call
 from cliproxy.gateway.exchange import Exchange
 from cliproxy.gateway.relay import relay
 from cliproxy.gateway.runtime import Runtime
+from cliproxy.server import code_assist
 from cliproxy.wire.http import header
 
 Handler = Callable[[Runtime, Exchange, "Door"], Awaitable[None]]
@@ -36,28 +37,42 @@ class Door(Struct, frozen=True, eq=False):
 async def _generate(runtime: Runtime, exchange: Exchange, door: Door) -> None:
     snapshot = runtime.snapshot
     body = await exchange.read()
-    call = Call(
-        door.dialect,
-        body,
-        exchange.headers,
-        exchange.request_id,
-        model=door.model,
-        is_stream=door.is_stream,
-    )
-    await relay(runtime, snapshot, call, exchange)
+    try:
+        call = Call(
+            door.dialect,
+            body,
+            exchange.headers,
+            exchange.request_id,
+            model=door.model,
+            is_stream=door.is_stream,
+        )
+        call.recorder = exchange.recorder
+        await relay(runtime, snapshot, call, exchange)
+    except GatewayError as error:
+        error.brought = body
+        raise
 
 
 async def _count(runtime: Runtime, exchange: Exchange, door: Door) -> None:
+    await _counted(runtime, exchange, door, await exchange.read(), door.model)
+
+
+async def _count_enveloped(runtime: Runtime, exchange: Exchange, door: Door) -> None:
     body = await exchange.read()
+    await _counted(runtime, exchange, door, body, gemini_cli.counted_model(body))
+
+
+async def _counted(runtime: Runtime, exchange: Exchange, door: Door, body: bytes, model: str) -> None:
     call = Call(
         door.dialect,
         body,
         exchange.headers,
         exchange.request_id,
-        model=door.model,
+        model=model,
         is_stream=False,
         operation="count",
     )
+    call.recorder = exchange.recorder
     await counting.count(runtime, runtime.snapshot, call, exchange)
 
 
@@ -86,6 +101,7 @@ async def _ready(runtime: Runtime, exchange: Exchange, _: Door) -> None:
 
 _CHAT, _RESPONSES = openai_chat.DIALECT, openai_responses.DIALECT
 _MESSAGES, _GEMINI, _GEMINI_ARRAY = anthropic.DIALECT, gemini.DIALECT, gemini.ARRAY
+_CODE_ASSIST, _CODE_ASSIST_ARRAY = gemini_cli.DIALECT, gemini_cli.ARRAY
 _READ = ("GET", "HEAD")
 
 DOORS: dict[str, Door] = {
@@ -106,6 +122,9 @@ _METHODS: dict[str, tuple[Handler, bool]] = {
     "generateContent": (_generate, False),
     "streamGenerateContent": (_generate, True),
     "countTokens": (_count, False),
+}
+_ENVELOPED = {f"{code_assist.ROOT}:{name}": row for name, row in _METHODS.items()} | {
+    f"{code_assist.ROOT}:countTokens": (_count_enveloped, False)
 }
 _KNOWN_ELSEWHERE = frozenset({"batchGenerateContent", "embedContent", "batchEmbedContents", "predict"})
 
@@ -130,11 +149,13 @@ def methods_at(exchange: Exchange) -> str:
 def dialect_of(exchange: Exchange) -> Dialect:
     """Which dialect a caller speaks, also where nothing is served."""
     path = exchange.path
+    if path.startswith(code_assist.ROOT):
+        return _enveloped(exchange)
     if path.endswith(":streamGenerateContent") and not _asks_events(exchange.query):
         return _GEMINI_ARRAY
     if (door := DOORS.get(path)) is not None:
         return door.dialect
-    if path.startswith(("/v1beta", "/v1internal")):
+    if path.startswith("/v1beta"):
         return _GEMINI
     if path.startswith("/v1/models"):
         return _GEMINI if ":" in path and exchange.method not in _READ else _shape(exchange)
@@ -143,8 +164,24 @@ def dialect_of(exchange: Exchange) -> Dialect:
     return _RESPONSES if path.startswith("/v1/responses") else _CHAT
 
 
+def _code_assist_door(exchange: Exchange) -> Door:
+    path, dialect = exchange.path, _enveloped(exchange)
+    if (row := _ENVELOPED.get(path)) is not None:
+        handler, is_stream = row
+        return Door(handler, dialect, is_stream=is_stream)
+    code_assist.check(path)
+    return Door(code_assist.answer, dialect, code_assist.METHODS)
+
+
+def _enveloped(exchange: Exchange) -> Dialect:
+    is_array = exchange.path.endswith(":streamGenerateContent") and not _asks_events(exchange.query)
+    return _CODE_ASSIST_ARRAY if is_array else _CODE_ASSIST
+
+
 def _model_door(exchange: Exchange) -> Door:
     path = exchange.path
+    if path.startswith(code_assist.ROOT):
+        return _code_assist_door(exchange)
     for root in _GEMINI_ROOTS:
         if path == root or path == f"{root}/":
             return Door(_list, _shape(exchange), _READ)

@@ -365,7 +365,7 @@ def _refuse(refused: Refused, request_id: str) -> Reply:
 
 
 def _broken(before: tuple[bytes, ...], fault: Break) -> bytes:
-    error: Node = {"type": ERRORS.get(fault.status, "api_error"), "message": fault.message}
+    error: Node = {"type": fault.code or ERRORS.get(fault.status, "api_error"), "message": fault.message}
     return sse({"type": "error", "error": error}, "error")
 
 

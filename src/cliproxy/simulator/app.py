@@ -4,14 +4,34 @@ import asyncio
 import re
 import threading
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from typing import NotRequired, TypeAlias, TypedDict
 from urllib.parse import parse_qsl
 
 import msgspec
 
-from cliproxy.simulator import anthropic, gemini, openai_chat, openai_edge, openai_responses
-from cliproxy.simulator.exchange import Json, Received, Refused, Reply, Surface, read_json, write_json
+from cliproxy.simulator import anthropic, gemini, openai_chat, openai_edge, openai_responses, pages, tokens
+from cliproxy.simulator.accounts import Accounts, Kind
+from cliproxy.simulator.authorization import CLAUDE, CODEX, GOOGLE, Authorization
+from cliproxy.simulator.claude_accounts import ClaudeAccounts, carries_token
+from cliproxy.simulator.code_assist import CodeAssist
+from cliproxy.simulator.codex_backend import CodexBackend
+from cliproxy.simulator.device import DeviceLogin
+from cliproxy.simulator.exchange import (
+    Json,
+    Received,
+    Refused,
+    Reply,
+    Surface,
+    VendorName,
+    everyone,
+    no_stream,
+    read_json,
+    write_json,
+)
+from cliproxy.simulator.qwen import QwenChat
 from cliproxy.simulator.rules import Rule, Stage, fixed, stage
+from cliproxy.simulator.tokens import Tokens
 
 Message: TypeAlias = dict[str, object]
 Receive: TypeAlias = "Callable[[], Awaitable[Incoming]]"
@@ -19,6 +39,20 @@ Send: TypeAlias = Callable[[Message], Awaitable[None]]
 
 _MODEL_IN_PATH = re.compile(r"/models/([^:/]+)")
 _RULES = msgspec.json.Decoder(tuple[Rule, ...])
+
+
+class WantedFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `POST /_sim/accounts` takes: the arguments of `Accounts.issue`."""
+
+    kind: Kind
+    email: str
+    lifetime: float | None = None
+    expired: bool = False
+    renewable: bool = True
+    project: str = ""
+
+
+_WANTED = msgspec.json.Decoder(WantedFile)
 
 
 class Incoming(TypedDict):
@@ -47,9 +81,10 @@ class Scope(TypedDict):
 
 
 class Recorded:
-    """A request and what became of it; `is_completed` and `is_cancelled` settle when the answer is over."""
+    """A request and what became of it. `account` is the e-mail of whose token it carries, dead or alive."""
 
-    def __init__(self, request: Received) -> None:
+    def __init__(self, request: Received, account: str | None = None) -> None:
+        self.account = account
         self.method = request.method
         self.path = request.path
         self.query = request.query
@@ -74,8 +109,11 @@ class Recorded:
             body = read_json(self.body)
         except msgspec.DecodeError:
             return None
-        model = body.get("model") if isinstance(body, dict) else None
-        return model if isinstance(model, str) else None
+        if not isinstance(body, dict):
+            return None
+        inner = body.get("request")
+        model = body.get("model") or (inner.get("model") if isinstance(inner, dict) else None)
+        return model.removeprefix("models/") if isinstance(model, str) else None
 
     @property
     def key(self) -> str | None:
@@ -152,10 +190,13 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class Simulation:
-    """The ASGI application. All state is in its `script`."""
+    """The ASGI application. All state is in its `script` and its `accounts`."""
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, accounts: Accounts) -> None:
         self.script = script
+        self.accounts = accounts
+        claude = _claude_endpoints(ClaudeAccounts(accounts))  # first: they share paths with callers who have keys
+        self._endpoints = claude + _KEY_ENDPOINTS + _account_endpoints(accounts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -169,14 +210,18 @@ class Simulation:
             serial=self.script.next_serial(),
         )
         if request.path.startswith("/_sim/"):
-            reply = _control(self.script, request)
+            reply = _control(self.script, self.accounts, request)
             await _play(Recorded(request), stage(reply, None, None), scope["state"]["cut"], receive, send)
             return
-        seen = Recorded(request)
+        account = self.accounts.owner(request)
+        seen = Recorded(request, account.email if account else None)
         self.script.record(seen)
         rule = self.script.rule_for(seen)
-        endpoint = _find(request)
+        endpoint = _find(self._endpoints, request)
         reply = (fixed(rule) if rule else None) or _answer(endpoint, request)
+        if self.accounts.skew:
+            date = formatdate(self.accounts.now(), usegmt=True)
+            reply = msgspec.structs.replace(reply, headers=(*reply.headers, ("date", date)))
         show = stage(reply, rule, endpoint.surface if endpoint else None)
         await _play(seen, show, scope["state"]["cut"], receive, send)
 
@@ -259,13 +304,28 @@ async def _departure(receive: Receive) -> None:
 def _matches(rule: Rule, seen: Recorded) -> bool:
     return (
         (rule.key is None or rule.key == seen.key)
+        and (rule.account is None or rule.account == seen.account)
         and (rule.path is None or rule.path in seen.path)
         and (rule.model is None or rule.model == seen.model)
     )
 
 
-def _control(script: Script, request: Received) -> Reply:
+def _control(script: Script, accounts: Accounts, request: Received) -> Reply:
     match request.method, request.path:
+        case "POST", "/_sim/accounts":
+            try:
+                wanted = _WANTED.decode(request.body)
+            except msgspec.DecodeError as error:
+                return Reply(status=400, frames=(write_json({"error": str(error)}),))
+            members = accounts.issue(
+                wanted.kind,
+                wanted.email,
+                lifetime=wanted.lifetime,
+                expired=wanted.expired,
+                renewable=wanted.renewable,
+                project=wanted.project,
+            )
+            return Reply(frames=(write_json(members),))
         case "POST", "/_sim/rules":
             try:
                 script.add(*_RULES.decode(request.body))
@@ -288,6 +348,7 @@ def _told(seen: Recorded) -> dict[str, Json]:
         "headers": {**seen.headers},
         "body": seen.body.decode("utf-8", "replace"),
         "model": seen.model,
+        "account": seen.account,
         "status": seen.status,
         "completed": seen.completed,
         "cancelled": seen.cancelled,
@@ -295,8 +356,8 @@ def _told(seen: Recorded) -> dict[str, Json]:
     }
 
 
-def _find(request: Received) -> Endpoint | None:
-    for endpoint in _ENDPOINTS:
+def _find(endpoints: tuple[Endpoint, ...], request: Received) -> Endpoint | None:
+    for endpoint in endpoints:
         if endpoint.method != request.method or not endpoint.pattern.fullmatch(request.path):
             continue
         if endpoint.selects is None or endpoint.selects(request):
@@ -326,9 +387,98 @@ def _route(
     return Endpoint(method, re.compile(pattern), surface, respond, selects)
 
 
+def _account_endpoints(accounts: Accounts) -> tuple[Endpoint, ...]:
+    """What people with accounts use. Paths are the vendors' own; where two vendors have the same one on hosts of their
+    own, one of them gets another that it has: Claude logs in at `/cai/oauth/authorize`."""
+    devices = DeviceLogin(accounts)
+    return (
+        *_login_endpoints(accounts, devices),
+        *_token_endpoints(Tokens(accounts, devices), devices),
+        *_codex_endpoints(CodexBackend(accounts)),
+        *_google_endpoints(CodeAssist(accounts)),
+        *_qwen_endpoints(QwenChat(accounts)),
+    )
+
+
+def _login_endpoints(accounts: Accounts, devices: DeviceLogin) -> tuple[Endpoint, ...]:
+    claude, codex, google = (Authorization(accounts, registration) for registration in (CLAUDE, CODEX, GOOGLE))
+    return (
+        *_page("anthropic", r"/cai/oauth/authorize", claude.page, claude.decide),
+        *_page("codex", r"/oauth/authorize", codex.page, codex.decide),
+        *_page("code-assist", r"/o/oauth2(/v2)?/auth", google.page, google.decide),
+        *_page("qwen", r"/authorize", devices.page, devices.decide),
+        _route("GET", r"/oauth/code/callback", no_stream("anthropic", everyone, pages.refusal), claude.landing),
+        _route("GET", r"/authcode", no_stream("code-assist", everyone, pages.refusal), google.landing),
+    )
+
+
+def _page(
+    vendor: VendorName, pattern: str, show: Callable[[Received], Reply], decide: Callable[[Received], Reply]
+) -> tuple[Endpoint, Endpoint]:
+    surface = no_stream(vendor, everyone, pages.refusal)
+    return _route("GET", pattern, surface, show), _route("POST", pattern, surface, decide)
+
+
+def _token_endpoints(service: Tokens, devices: DeviceLogin) -> tuple[Endpoint, ...]:
+    claude = no_stream("anthropic", everyone, tokens.refuse)
+    codex = no_stream("codex", everyone, tokens.refuse_as_openai)
+    google = no_stream("code-assist", everyone, tokens.refuse)
+    qwen = no_stream("qwen", everyone, tokens.refuse)
+    return (
+        _route("POST", r"/v1/oauth/token", claude, service.claude),
+        _route("POST", r"/oauth/token", codex, service.codex),
+        _route("POST", r"/oauth/revoke", codex, service.codex_revoke),
+        _route("POST", r"/token", google, service.google),
+        _route("POST", r"/api/v1/oauth2/device/code", qwen, devices.begin),
+        _route("POST", r"/api/v1/oauth2/token", qwen, service.qwen),
+    )
+
+
+def _claude_endpoints(claude: ClaudeAccounts) -> tuple[Endpoint, ...]:
+    return (
+        _route("POST", r"/v1/messages", claude.surface, claude.create, carries_token),
+        _route("POST", r"/v1/messages/count_tokens", claude.surface, claude.count, carries_token),
+        _route("GET", r"/v1/models", claude.surface, claude.models, carries_token),
+        _route("GET", r"/api/oauth/profile", claude.surface, claude.profile),
+    )
+
+
+def _codex_endpoints(codex: CodexBackend) -> tuple[Endpoint, ...]:
+    return (
+        _route("POST", r"/backend-api/codex/responses", codex.surface, codex.respond),
+        _route("GET", r"/backend-api/codex/models", codex.surface, codex.models),
+        _route("GET", r"/backend-api/wham/usage", codex.surface, codex.usage),
+    )
+
+
+def _google_endpoints(google: CodeAssist) -> tuple[Endpoint, ...]:
+    stream = r"/v1internal:streamGenerateContent"
+    telemetry = (
+        r"/v1internal:(setCodeAssistGlobalUserSetting|listExperiments|fetchAdminControls|recordCodeAssistMetrics)"
+    )
+    return (
+        _route("POST", r"/v1internal:generateContent", google.surface, google.generate),
+        _route("POST", stream, google.stream_surface, google.stream, _wants_events),
+        _route("POST", stream, google.array_surface, google.stream_array),
+        _route("POST", r"/v1internal:countTokens", google.surface, google.count),
+        _route("POST", r"/v1internal:loadCodeAssist", google.surface, google.load),
+        _route("POST", r"/v1internal:onboardUser", google.surface, google.onboard),
+        _route("GET", r"/v1internal/operations/[\w.-]+", google.surface, google.operation),
+        _route("POST", r"/v1internal:retrieveUserQuota", google.surface, google.quota),
+        _route("POST", telemetry, google.surface, google.nothing),
+        _route("GET", r"/v1internal:getCodeAssistGlobalUserSetting", google.surface, google.nothing),
+        _route("GET", r"/oauth2/v[12]/userinfo", google.person_surface, google.userinfo),
+        _route("GET", r"/v1/projects", google.surface, google.projects),
+    )
+
+
+def _qwen_endpoints(qwen: QwenChat) -> tuple[Endpoint, ...]:
+    return (_route("POST", r"/compatible-mode/v1/chat/completions", qwen.surface, qwen.complete),)
+
+
 # Newer Google SDKs call `/v1` where older ones call `/v1beta`.
 _GEMINI_MODEL = r"/v1(beta)?/models/[^:]+"
-_ENDPOINTS = (
+_KEY_ENDPOINTS = (
     _route("POST", r"(/v1)?/chat/completions", openai_chat.SURFACE, openai_chat.complete),
     _route("POST", r"(/v1)?/responses", openai_responses.SURFACE, openai_responses.create),
     _route("POST", r"/v1/messages", anthropic.SURFACE, anthropic.create),

@@ -7,6 +7,7 @@ import hmac
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -14,10 +15,13 @@ if TYPE_CHECKING:
     Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
 else:
     Json = Any  # msgspec decodes any JSON into `Any`, but does not take a recursive alias (0.22)
-VendorName = Literal["openai-chat", "openai-responses", "anthropic", "gemini"]
+VendorName = Literal["openai-chat", "openai-responses", "anthropic", "gemini", "codex", "code-assist", "qwen"]
+"""The last three are surfaces that only logged-in accounts may use."""
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 JSON_BODY = "application/json"
+HTML_BODY = "text/html; charset=utf-8"
+FORM_BODY = "application/x-www-form-urlencoded"
 
 _MISFIT = re.compile(r"^(?P<says>.*?)(?: - at `(?P<key>key in )?\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
@@ -50,6 +54,22 @@ class Received(msgspec.Struct, frozen=True, kw_only=True):
         scheme, _, key = self.headers.get("authorization", "").partition(" ")
         return key.strip() if scheme.lower() == "bearer" else ""
 
+    @property
+    def base(self) -> str:
+        """Where the caller found us, without a trailing slash; addresses in answers begin with it."""
+        return f"http://{self.headers.get('host', '127.0.0.1')}"
+
+    @property
+    def media_type(self) -> str:
+        """The body's media type without parameters, in lower case."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    def form(self) -> dict[str, str]:
+        """The fields of a form; the last of a repeated one wins. Empty when the body is no form."""
+        if self.media_type != FORM_BODY:
+            return {}
+        return dict(parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True))
+
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """An answer before scripting: `frames` are written one by one, a plain body is a single frame."""
@@ -75,11 +95,15 @@ class Refused(Exception):
 
 
 class Break(msgspec.Struct, frozen=True, kw_only=True):
-    """How a stream breaks; `is_event` chooses a bare error event where the vendor has two forms."""
+    """How a stream breaks; `is_event` chooses a bare error event where the vendor has two forms.
+
+    `code` replaces the word that goes with the status, where the vendor tells one.
+    """
 
     status: int
     message: str
     is_event: bool = False
+    code: str | None = None
 
 
 class Surface(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +116,19 @@ class Surface(msgspec.Struct, frozen=True, kw_only=True):
     """The frame that says so, given the frames before it."""
     unfinished: Callable[[tuple[bytes, ...]], tuple[bytes, ...]]
     """The frames without whatever says that the answer is complete."""
+
+
+def no_stream(
+    vendor: VendorName, admit: Callable[[Received], None], refuse: Callable[[Refused, str], Reply]
+) -> Surface:
+    """A surface whose answers are never streams."""
+    return Surface(
+        vendor=vendor, admit=admit, refuse=refuse, broken=lambda _, __: b"", unfinished=lambda frames: frames
+    )
+
+
+def everyone(received: Received) -> None:
+    """Admission where nobody needs a credential."""
 
 
 class Misfit(msgspec.Struct, frozen=True):
@@ -129,6 +166,11 @@ def read_json(body: bytes) -> Json:
 
 def write_json(value: object) -> bytes:
     return msgspec.json.encode(value)
+
+
+def whole(number: float) -> float:
+    """The same number, which JSON shows without a fraction when it has none."""
+    return int(number) if number == int(number) else number
 
 
 def sse(value: object, event: str | None = None) -> bytes:

@@ -1,14 +1,21 @@
 """Ready-made answers for rules: each vendor's own way to say limited, exhausted, overloaded, unauthorized.
 
+The second half is what only accounts meet: refused plans, persons and clients, and logins that fail.
+
 Sources: https://ai.google.dev/gemini-api/docs/rate-limits, https://docs.claude.com/en/api/rate-limits,
 https://platform.openai.com/docs/guides/rate-limits, checked 2026-10-20.
 """
 
 import time
 from datetime import UTC, datetime
+from typing import Literal
 
-from cliproxy.simulator import anthropic, gemini, openai_edge
-from cliproxy.simulator.exchange import Json, VendorName, write_json
+import msgspec
+
+from cliproxy.simulator import anthropic, codex_backend, gemini, openai_edge, tokens
+from cliproxy.simulator.accounts import Kind
+from cliproxy.simulator.code_assist import SERVICE
+from cliproxy.simulator.exchange import HTML_BODY, Json, Refused, VendorName, write_json
 from cliproxy.simulator.rules import Answer
 
 _GOOGLE_TYPE = "type.googleapis.com/google.rpc."
@@ -30,10 +37,16 @@ def failure(vendor: VendorName, status: int, message: str | None = None) -> Answ
     match vendor:
         case "anthropic":
             body = anthropic.error_body(status, says, "req_scripted")
-        case "gemini":
+        case "gemini" | "code-assist":
             body = gemini.error_body(status, says)
-        case "openai-chat" | "openai-responses":
+        case "openai-chat" | "openai-responses" | "qwen":
             body = openai_edge.error_body(status, says)
+        case "codex" if status == 401:
+            body = codex_backend.token_body("token_expired", says, status)
+        case "codex" if status == 429 or status >= 500:
+            body = openai_edge.error_body(status, says)
+        case "codex":
+            body = codex_backend.detail_body(says)
     return _answer(status, body)
 
 
@@ -58,7 +71,16 @@ def rate_limited(vendor: VendorName, retry_after: float = 2.0, now: float | None
             )
         case "gemini":
             return _answer(429, _google_quota("PerMinute", f"{retry_after:g}s", "15"))
-        case "openai-chat" | "openai-responses":
+        case "code-assist":
+            details = [
+                _error_info("RATE_LIMIT_EXCEEDED", {"model": "gemini-2.5-pro"}),
+                _retry_info(f"{retry_after:g}s"),
+            ]
+            return _answer(429, gemini.error_body(429, f"Please retry in {retry_after:g}s.", details))
+        case "codex":
+            says = f"Rate limit reached for this model. Please try again in {retry_after:g}s."
+            return _answer(429, openai_edge.error_body(429, says))
+        case "openai-chat" | "openai-responses" | "qwen":
             says = (
                 f"Rate limit reached for requests. Limit 3, Used 3, Requested 1. Please try again in {retry_after:g}s."
             )
@@ -93,11 +115,22 @@ def quota_exhausted(vendor: VendorName, resets_in: float = 3600.0, now: float | 
             )
         case "gemini":
             return _answer(429, _google_quota("PerDay", None, "250"))
+        case "code-assist":
+            times: dict[str, Json] = {
+                "model": "gemini-2.5-pro",
+                "quotaResetDelay": f"{resets_in:g}s",
+                "quotaResetTimeStamp": _rfc3339(_epoch(now) + resets_in),
+            }
+            says = "You have exhausted your capacity on this model."
+            return _answer(429, gemini.error_body(429, says, [_error_info("QUOTA_EXHAUSTED", times)]))
+        case "qwen":
+            says = "Free allocated quota exceeded."
+            return _answer(429, openai_edge.error_body(429, says, kind="insufficient_quota"))
         case "openai-chat":
             says = "You exceeded your current quota, please check your plan and billing details."
             error: Json = {"message": says, "type": "insufficient_quota", "param": None, "code": "insufficient_quota"}
             return _answer(429, {"error": error})
-        case "openai-responses":
+        case "openai-responses" | "codex":
             limit: Json = {
                 "type": "usage_limit_reached",
                 "message": "The usage limit has been reached",
@@ -105,7 +138,102 @@ def quota_exhausted(vendor: VendorName, resets_in: float = 3600.0, now: float | 
                 "resets_at": round(_epoch(now) + resets_in),
                 "resets_in_seconds": round(resets_in),
             }
-            return _answer(429, {"error": limit})
+            headers = dict(codex_backend.limit_headers("plus", _epoch(now), 100)) if vendor == "codex" else {}
+            return _answer(429, {"error": limit}, headers)
+
+
+# --- what only accounts meet ---
+
+CodeAssistReason = Literal[
+    "VALIDATION_REQUIRED",
+    "TOS_VIOLATION",
+    "SERVICE_DISABLED",
+    "SECURITY_POLICY_VIOLATED",
+    "MODEL_CAPACITY_EXHAUSTED",
+    "INSUFFICIENT_G1_CREDITS_BALANCE",
+]
+# reason: (status, message, metadata). The addresses lead nowhere.
+_CODE_ASSIST: dict[CodeAssistReason, tuple[int, str, dict[str, Json]]] = {
+    "VALIDATION_REQUIRED": (
+        403,
+        "Verify your account to continue.",
+        {"validation_link": "https://accounts.example/verify"},
+    ),
+    "TOS_VIOLATION": (
+        403,
+        "This service has been disabled in this account for violation of Terms of Service.",
+        {"appeal_url": "https://appeals.example/start"},
+    ),
+    "SERVICE_DISABLED": (
+        403,
+        "Gemini for Google Cloud API has not been used in this project before or it is disabled.",
+        {"activationUrl": "https://console.example/enable", "service": "cloudaicompanion.googleapis.com"},
+    ),
+    "SECURITY_POLICY_VIOLATED": (403, "Request is prohibited by organization's policy.", {}),
+    "MODEL_CAPACITY_EXHAUSTED": (
+        429,
+        "No capacity available for model gemini-2.5-pro on the server",
+        {"model": "gemini-2.5-pro"},
+    ),
+    "INSUFFICIENT_G1_CREDITS_BALANCE": (429, "Insufficient credits.", {}),
+}
+
+
+def code_assist_refused(reason: CodeAssistReason) -> Answer:
+    """Google's refusals that name a reason; see `on_stream` for the streaming method."""
+    status, says, metadata = _CODE_ASSIST[reason]
+    details = [_error_info(reason, metadata)]
+    link = next((value for name, value in metadata.items() if name.lower().endswith(("link", "url"))), None)
+    if link is not None:
+        links: list[Json] = [{"description": "More", "url": link}]
+        details.append({"@type": _GOOGLE_TYPE + "Help", "links": links})
+    return _answer(status, gemini.error_body(status, says, details))
+
+
+def on_stream(answer: Answer) -> Answer:
+    """The same refusal as Code Assist's streaming method writes it: in an array."""
+    return msgspec.structs.replace(answer, body=f"[{answer.body}]")
+
+
+def usage_not_included() -> Answer:
+    """Codex is no part of this person's plan."""
+    says = "To use Codex with your ChatGPT plan, upgrade to Plus."
+    error: Json = {"type": "usage_not_included", "message": says, "plan_type": "free"}
+    return _answer(429, {"error": error})
+
+
+def at_capacity() -> Answer:
+    """Codex: nobody gets this model for now."""
+    says = "Selected model is at capacity. Please try a different model."
+    return _answer(400, openai_edge.error_body(400, says, kind="model_at_capacity"))
+
+
+def browser_challenge() -> Answer:
+    """A page that wants a browser, from the network before ChatGPT: no fault of the account."""
+    page = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body></body></html>"
+    headers = {"cf-mitigated": "challenge", "server": "cloudflare"}
+    return Answer(status=403, headers=headers, content_type=HTML_BODY, body=page)
+
+
+def client_refused() -> Answer:
+    """Claude's older way to say that an account is for Claude Code; the newer one is what the surface itself says."""
+    says = "This credential is only authorized for use with Claude Code and cannot be used for other API requests."
+    return _answer(400, anthropic.error_body(400, says, "req_scripted"))
+
+
+def login_failure(kind: Kind, error: str = "invalid_grant", status: int = 400, message: str = "") -> Answer:
+    """A refusal by the token endpoint of that vendor, such as `invalid_grant` or `temporarily_unavailable`."""
+    refused = Refused(message or "Scripted refusal.", status=status, kind=error)
+    reply = (tokens.refuse_as_openai if kind == "codex" else tokens.refuse)(refused, "")
+    return Answer(status=status, body=reply.frames[0].decode())
+
+
+def _error_info(reason: str, metadata: dict[str, Json]) -> Json:
+    return {"@type": _GOOGLE_TYPE + "ErrorInfo", "reason": reason, "domain": SERVICE, "metadata": metadata}
+
+
+def _retry_info(delay: str) -> Json:
+    return {"@type": _GOOGLE_TYPE + "RetryInfo", "retryDelay": delay}
 
 
 def _google_quota(period: str, delay: str | None, limit: str) -> dict[str, Json]:
@@ -119,7 +247,7 @@ def _google_quota(period: str, delay: str | None, limit: str) -> dict[str, Json]
     details: list[Json] = [{"@type": _GOOGLE_TYPE + "QuotaFailure", "violations": [violation]}]
     says = f"You exceeded your current quota.\n* Quota exceeded for metric: {metric}, limit: {limit}"
     if delay is not None:
-        details.append({"@type": _GOOGLE_TYPE + "RetryInfo", "retryDelay": delay})
+        details.append(_retry_info(delay))
         says += f"\nPlease retry in {delay}."
     return gemini.error_body(429, says, details)
 

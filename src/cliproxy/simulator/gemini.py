@@ -6,8 +6,8 @@ https://ai.google.dev/gemini-api/docs/thought-signatures, https://ai.google.dev/
 
 import base64
 import re
-from collections.abc import Iterator
-from typing import Annotated, Literal
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import unquote
 
 import msgspec
@@ -34,6 +34,8 @@ from cliproxy.simulator.exchange import (
 )
 from cliproxy.simulator.schemas import SchemaFault, gemini_schema_fault
 
+Shape = TypeVar("Shape")
+
 Node = dict[str, Json]
 Written = dict[str, object]
 
@@ -51,6 +53,8 @@ ERRORS = {
     529: "UNAVAILABLE",
 }
 BYPASS_SIGNATURES = frozenset({"skip_thought_signature_validator", "context_engineering_is_the_way_to_go"})
+
+HEADERS = (("server", "scaffolding on HTTPServer2"), ("vary", "Origin, X-Origin, Referer"))
 
 _TYPE = "type.googleapis.com/google.rpc."
 _MODELS = ("gemini-3-pro-preview", "gemini-2.5-pro", "gemini-2.5-flash", "gemini-2.5-flash-lite")
@@ -203,40 +207,35 @@ class Request(_Wire, frozen=True):
 def generate(received: Received) -> Reply:
     """POST /v1beta/models/{model}:generateContent."""
     request, model = _read(received)
-    body = _response(_plan(request, model), model, received)
-    return Reply(headers=_headers(), frames=(write_json(body),))
+    return Reply(headers=HEADERS, frames=(write_json(written(request, model, received)),))
 
 
 def stream(received: Received) -> Reply:
     """POST /v1beta/models/{model}:streamGenerateContent?alt=sse."""
     request, model = _read(received)
-    chunks = _chunks(_plan(request, model), model, received)
-    return Reply(content_type=EVENT_STREAM, headers=_headers(), frames=tuple(sse(chunk) for chunk in chunks))
+    frames = tuple(sse(chunk) for chunk in written_chunks(request, model, received))
+    return Reply(content_type=EVENT_STREAM, headers=HEADERS, frames=frames)
 
 
 def stream_array(received: Received) -> Reply:
     """The same without `alt=sse`: one JSON array, written piecemeal."""
     request, model = _read(received)
-    chunks = [write_json(chunk) for chunk in _chunks(_plan(request, model), model, received)]
-    frames = (b"[" + chunks[0], *(b",\r\n" + chunk for chunk in chunks[1:]), b"]")
-    return Reply(headers=_headers(), frames=frames)
+    return Reply(headers=HEADERS, frames=in_array(written_chunks(request, model, received)))
 
 
 def count(received: Received) -> Reply:
     """POST /v1beta/models/{model}:countTokens, with `contents` or a whole `generateContentRequest`."""
     model = _model(received)
-    body = _camel(_json(received))
+    body = read_body(received)
     inner = body.get("generateContentRequest") if isinstance(body, dict) else None
-    request = _converted(body if inner is None else inner)
-    _check(request, model)
-    words = input_words(_ask(request, model))
+    words = counted(checked(body if inner is None else inner, model), model)
     details = [{"modality": "TEXT", "tokenCount": words}]
-    return Reply(headers=_headers(), frames=(write_json({"totalTokens": words, "promptTokensDetails": details}),))
+    return Reply(headers=HEADERS, frames=(write_json({"totalTokens": words, "promptTokensDetails": details}),))
 
 
 def models(received: Received) -> Reply:
     """GET /v1beta/models; one page always."""
-    return Reply(headers=_headers(), frames=(write_json({"models": [_described(name) for name in _MODELS]}),))
+    return Reply(headers=HEADERS, frames=(write_json({"models": [_described(name) for name in _MODELS]}),))
 
 
 def model(received: Received) -> Reply:
@@ -244,7 +243,34 @@ def model(received: Received) -> Reply:
     name = _model(received)
     if not name.startswith("gemini"):
         raise Refused(f"Model is not found: models/{name} for api version v1beta", status=404)
-    return Reply(headers=_headers(), frames=(write_json(_described(name)),))
+    return Reply(headers=HEADERS, frames=(write_json(_described(name)),))
+
+
+def checked(body: Json, name: str, root: tuple[str | int, ...] = ()) -> Request:
+    """The request in `body`, which `read_body` gave; raises Refused. `root` is where it stands in the whole body."""
+    request = _converted(body, root)
+    _check(request, name)
+    return request
+
+
+def written(request: Request, name: str, received: Received) -> Written:
+    """The whole answer."""
+    return _response(_plan(request, name), name, received)
+
+
+def written_chunks(request: Request, name: str, received: Received) -> Iterator[Written]:
+    """The answer as it is streamed."""
+    return _chunks(_plan(request, name), name, received)
+
+
+def counted(request: Request, name: str) -> int:
+    return input_words(_ask(request, name))
+
+
+def in_array(chunks: Iterable[Written]) -> tuple[bytes, ...]:
+    """Frames of a stream without `alt=sse`: one JSON array, written piecemeal."""
+    encoded = [write_json(chunk) for chunk in chunks]
+    return (b"[" + encoded[0], *(b",\r\n" + chunk for chunk in encoded[1:]), b"]")
 
 
 def error_body(status: int, message: str, details: list[Json] | None = None) -> Node:
@@ -266,11 +292,11 @@ def _admit(received: Received) -> None:
         raise Refused("API key not valid. Please pass a valid API key.", kind="API_KEY_INVALID")
 
 
-def _refusal(refused: Refused) -> Node:
+def refusal(refused: Refused, service_name: str = "generativelanguage.googleapis.com") -> Node:
     """`kind` is an ErrorInfo reason, `param` the field of a BadRequest violation."""
     details: list[Json] = []
     if refused.kind is not None:
-        service: Json = {"service": "generativelanguage.googleapis.com"}
+        service: Json = {"service": service_name}
         reason: Json = {"reason": refused.kind, "domain": "googleapis.com", "metadata": service}
         details.append({"@type": _TYPE + "ErrorInfo", **reason})
     if refused.param is not None:
@@ -280,18 +306,18 @@ def _refusal(refused: Refused) -> Node:
 
 
 def _refuse(refused: Refused, request_id: str) -> Reply:
-    return Reply(status=refused.status, frames=(write_json(_refusal(refused)),))
+    return Reply(status=refused.status, frames=(write_json(refusal(refused)),))
 
 
 def _refuse_in_array(refused: Refused, request_id: str) -> Reply:
-    return Reply(status=refused.status, frames=(write_json([_refusal(refused)]),))
+    return Reply(status=refused.status, frames=(write_json([refusal(refused)]),))
 
 
 def _broken(before: tuple[bytes, ...], fault: Break) -> bytes:
     return sse(error_body(fault.status, fault.message))
 
 
-def _broken_in_array(before: tuple[bytes, ...], fault: Break) -> bytes:
+def broken_in_array(before: tuple[bytes, ...], fault: Break) -> bytes:
     return (b",\r\n" if before else b"[") + write_json(error_body(fault.status, fault.message)) + b"]"
 
 
@@ -300,17 +326,15 @@ def _unfinished(frames: tuple[bytes, ...]) -> tuple[bytes, ...]:
 
 
 SURFACE = Surface(vendor="gemini", admit=_admit, refuse=_refuse, broken=_broken, unfinished=_unfinished)
-ARRAY_SURFACE = msgspec.structs.replace(SURFACE, refuse=_refuse_in_array, broken=_broken_in_array)
+ARRAY_SURFACE = msgspec.structs.replace(SURFACE, refuse=_refuse_in_array, broken=broken_in_array)
 
 
 # --- what the vendor refuses ---
 
 
 def _read(received: Received) -> tuple[Request, str]:
-    request = _converted(_camel(_json(received)))
     name = _model(received)
-    _check(request, name)
-    return request, name
+    return checked(read_body(received), name), name
 
 
 def _model(received: Received) -> str:
@@ -318,9 +342,10 @@ def _model(received: Received) -> str:
     return unquote(match["model"]).removeprefix("models/") if match else ""
 
 
-def _json(received: Received) -> Json:
+def read_body(received: Received) -> Json:
+    """The body with its field names in camelCase; raises Refused when it is no JSON."""
     try:
-        return read_json(received.body)
+        return _camel(read_json(received.body))
     except msgspec.DecodeError as error:
         raise Refused(f"Invalid JSON payload received. {error}") from error
 
@@ -343,24 +368,25 @@ def _camel(value: Json) -> Json:
     return fields
 
 
-def _converted(body: Json) -> Request:
+def _converted(body: Json, root: tuple[str | int, ...]) -> Request:
     try:
         return msgspec.convert(body, Request)
     except msgspec.ValidationError as error:
-        raise _misfit(read_misfit(error)) from error
+        raise misfit(read_misfit(error, root)) from error
 
 
-def _misfit(fault: Misfit) -> Refused:
+def misfit(fault: Misfit) -> Refused:
+    """The fault in Google's words."""
     if fault.kind == "unknown":
-        return _unknown(str(fault.path[-1]), fault.path[:-1])
+        return unknown_field(str(fault.path[-1]), fault.path[:-1])
     place = _place(fault.path)
-    if fault.path == ("contents",):
+    if fault.path[-1:] == ("contents",):
         return Refused("* GenerateContentRequest.contents: contents is not specified\n")
     says = "required field is missing" if fault.kind == "missing" else fault.says
     return Refused(f"Invalid value at '{place}': {says}", param=place)
 
 
-def _unknown(name: str, path: tuple[str | int, ...]) -> Refused:
+def unknown_field(name: str, path: tuple[str | int, ...]) -> Refused:
     place = f" at '{_place(path)}'" if path else ""
     return Refused(
         f'Invalid JSON payload received. Unknown name "{name}"{place}: Cannot find field.', param=_place(path)
@@ -513,7 +539,7 @@ def _check_declaration(declared: FunctionDeclaration, path: tuple[str | int, ...
 def _schema_fault(fault: SchemaFault, place: tuple[str | int, ...]) -> Refused:
     path = (*place, *(int(step) if step.isdigit() else step for step in fault.path))
     if fault.keyword is not None:
-        return _unknown(fault.keyword, path)
+        return unknown_field(fault.keyword, path)
     return Refused(f"* GenerateContentRequest.{_place(path)}.{fault.message}\n", param=_place(path))
 
 
@@ -637,10 +663,6 @@ def _schema(config: GenerationConfig) -> Json:
 
 
 # --- how the answer is written ---
-
-
-def _headers() -> tuple[tuple[str, str], ...]:
-    return (("server", "scaffolding on HTTPServer2"), ("vary", "Origin, X-Origin, Referer"))
 
 
 def _response(answer: Plan, name: str, received: Received) -> Written:

@@ -266,7 +266,7 @@ def complete(received: Received) -> Reply:
 
 
 def _broken(before: tuple[bytes, ...], fault: Break) -> bytes:
-    return sse(edge.error_body(fault.status, fault.message))
+    return sse(edge.error_body(fault.status, fault.message, kind=fault.code))
 
 
 def _unfinished(frames: tuple[bytes, ...]) -> tuple[bytes, ...]:

@@ -326,7 +326,7 @@ def create(received: Received) -> Reply:
 
 def _broken(before: tuple[bytes, ...], fault: Break) -> bytes:
     """`response.failed` with the response begun so far, or a bare `error` event."""
-    _, code = edge.ERRORS.get(fault.status, edge.ERRORS[500])
+    code = fault.code or edge.ERRORS.get(fault.status, edge.ERRORS[500])[1]
     error: Written = {"code": code or "server_error", "message": fault.message}
     number = len(before)
     if fault.is_event or not before:

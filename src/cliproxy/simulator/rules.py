@@ -13,10 +13,10 @@ from typing import Literal
 
 import msgspec
 
-from cliproxy.simulator.exchange import JSON_BODY, Break, Reply, Surface
+from cliproxy.simulator.exchange import JSON_BODY, Break, Reply, Surface, read_json, sse
 
 End = Literal["complete", "cut", "hang"]
-SseOddity = Literal["crlf", "no-space", "comments", "bom", "no-final-blank", "no-done", "no-finish"]
+SseOddity = Literal["crlf", "no-space", "comments", "bom", "no-final-blank", "no-done", "no-finish", "no-output"]
 BrokenBody = Literal["html", "text", "empty", "truncated"]
 Headers = dict[str, str]
 
@@ -44,11 +44,13 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which requests it applies to, and what happens to them. The first rule that still applies wins.
 
-    `path` is a substring; `key` the exact upstream key; `after` skips so many matches, then it applies `times` times.
-    Seconds are floats. An event is one SSE frame, or the whole body of an answer that is no stream.
+    `path` is a substring; `key` the exact upstream key; `account` the e-mail of the logged-in account, whatever its
+    token is by now, also where it renews one; `after` skips so many matches, then it applies `times` times. Seconds are
+    floats. An event is one SSE frame, or the whole body of an answer that is no stream.
     """
 
     key: str | None = None
+    account: str | None = None
     path: str | None = None
     model: str | None = None
     times: int | None = None
@@ -70,6 +72,8 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """After so many events write the vendor's in-stream error and end the stream."""
     error_status: int = 529
     error_message: str = "Overloaded"
+    error_code: str | None = None
+    """The vendor's word in place of the one that goes with the status, as `slow_down`."""
     error_event: bool = False
     """Responses only: a bare `error` event in place of `response.failed`."""
     body: BrokenBody | None = None
@@ -129,7 +133,9 @@ def stage(reply: Reply, rule: Rule | None, surface: Surface | None) -> Stage:
         else reply.frames
     )
     if rule.error_after is not None and surface is not None and len(reply.frames) > 1:
-        fault = Break(status=rule.error_status, message=rule.error_message, is_event=rule.error_event)
+        fault = Break(
+            status=rule.error_status, message=rule.error_message, is_event=rule.error_event, code=rule.error_code
+        )
         before = reply.frames[: rule.error_after]
         frames = (*frames[: rule.error_after], surface.broken(before, fault))
     end: End = "complete"
@@ -168,6 +174,8 @@ def _with_oddities(frames: tuple[bytes, ...], rule: Rule, surface: Surface | Non
         frames = surface.unfinished(frames)
     if "no-done" in odd:
         frames = tuple(frame for frame in frames if frame != DONE_FRAME)
+    if "no-output" in odd:
+        frames = tuple(_without_output(frame) for frame in frames)
     if "comments" in odd:
         frames = tuple(b": keep-alive\n\n" + frame for frame in frames)
     if rule.huge_event_bytes and len(frames) > 1:
@@ -181,6 +189,18 @@ def _with_oddities(frames: tuple[bytes, ...], rule: Rule, surface: Surface | Non
     if "bom" in odd and frames:
         frames = (b"\xef\xbb\xbf" + frames[0], *frames[1:])
     return frames
+
+
+def _without_output(frame: bytes) -> bytes:
+    """Responses: the terminal event as servers write it that keep nothing, with what came before left out."""
+    head, _, body = frame.partition(b"\ndata: ")
+    if head not in (b"event: response.completed", b"event: response.incomplete"):
+        return frame
+    event = read_json(body)
+    response = event.get("response") if isinstance(event, dict) else None
+    if isinstance(response, dict):
+        response["output"] = []
+    return sse(event, head.removeprefix(b"event: ").decode())
 
 
 def _cut(frames: tuple[bytes, ...], count: int, *, is_inside: bool) -> tuple[bytes, ...]:

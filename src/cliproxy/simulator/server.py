@@ -1,28 +1,59 @@
 """Serving the simulated vendors: in a thread for tests and the demo, or as the process's own work for the CLI."""
 
 import asyncio
+import http.client
 import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
 from types import FrameType, TracebackType
+from urllib.parse import urlencode, urlsplit
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from cliproxy.simulator.accounts import GOOGLE_CLIENT_SECRET, Accounts
 from cliproxy.simulator.app import Recorded, Script, Simulation
+from cliproxy.simulator.exchange import FORM_BODY
+from cliproxy.simulator.pages import ANYBODY
 from cliproxy.simulator.rules import Rule
 
 _START_SECONDS = 10.0
 _STOP_SECONDS = 0.5
 _POLL_SECONDS = 0.005
+_ANSWER_SECONDS = 10.0
+# The rows of `app.py`, as the configuration calls them. Qwen's `base-url` is missing: its tokens tell it.
+_ENDPOINTS = """\
+endpoints:
+  gemini:
+    base-url: "{url}"
+  gemini-cli:
+    base-url: "{url}"
+    authorize-url: "{url}/o/oauth2/v2/auth"
+    token-url: "{url}/token"
+    userinfo-url: "{url}/oauth2/v2/userinfo"
+    client-secret: {secret}
+  claude:
+    base-url: "{url}"
+    authorize-url: "{url}/cai/oauth/authorize"
+    token-url: "{url}/v1/oauth/token"
+  codex:
+    base-url: "{url}/backend-api/codex"
+    api-base-url: "{url}/v1"
+    authorize-url: "{url}/oauth/authorize"
+    token-url: "{url}/oauth/token"
+  qwen:
+    device-url: "{url}/api/v1/oauth2/device/code"
+    token-url: "{url}/api/v1/oauth2/token"
+"""
 
 
 class Simulator:
     """The simulated vendors on loopback, in a thread with an event loop of its own.
 
     `with Simulator() as sim:` serves until the block ends; open streams are dropped then. Port 0 takes a free one.
-    Everything may be called from any thread.
+    Everything may be called from any thread. `accounts` are the people who have logged in, and the settings of the
+    vendors' login services.
     """
 
     def __init__(self, port: int = 0, scripts: Sequence[Rule] = ()) -> None:
@@ -30,6 +61,7 @@ class Simulator:
         self._script.add(*scripts)
         self._socket = _listen(port)
         self._port = int(self._socket.getsockname()[1])
+        self.accounts = Accounts(self.url)
         self._thread = threading.Thread(target=self._work, name="simulated-vendors", daemon=True)
         self._started = threading.Event()
         self._server: _Server | None = None
@@ -61,9 +93,33 @@ class Simulator:
         """Add rules behind those in force."""
         self._script.add(*rules)
 
+    def endpoints(self) -> str:
+        """The `endpoints:` block of a configuration that finds all vendors here."""
+        return endpoints(self.url)
+
+    def approve(self, url: str, *, email: str = ANYBODY, deny: bool = False) -> str:
+        """Answer a consent page as a person would, without a browser; where the vendor sends the browser then.
+
+        That is "" for a device login, whose page leads nowhere. Raises ValueError with the vendor's page when `url`
+        is no consent page, or a wrong one.
+        """
+        parts = urlsplit(url)
+        body = urlencode({"email": email, "answer": "deny" if deny else "approve"})
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_ANSWER_SECONDS)
+        try:
+            connection.request("POST", f"{parts.path}?{parts.query}", body, {"content-type": FORM_BODY})
+            answer = connection.getresponse()
+            page = answer.read().decode()
+        finally:
+            connection.close()
+        if answer.status not in (200, 303):
+            raise ValueError(f"HTTP {answer.status}: {page}")
+        return answer.headers.get("location", "")
+
     def reset(self) -> None:
-        """Forget rules and requests."""
+        """Forget rules, requests and accounts; put the settings of `accounts` back."""
         self._script.clear()
+        self.accounts.reset()
 
     def settled(self, timeout: float = 2.0) -> list[Recorded]:
         """The requests, once each was completed, cut or left by its caller; raises `TimeoutError` when one was not."""
@@ -87,17 +143,23 @@ class Simulator:
         self._socket.close()
 
     def _work(self) -> None:
-        config = _config(Simulation(self._script))
+        config = _config(Simulation(self._script, self.accounts))
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             self._server = _Server(config, runner.get_loop(), self._started.set)
             runner.run(self._server.serve(sockets=[self._socket]))
+
+
+def endpoints(url: str) -> str:
+    """The `endpoints:` block of a configuration for the simulated vendors at `url`, in YAML."""
+    return _ENDPOINTS.format(url=url, secret=GOOGLE_CLIENT_SECRET)
 
 
 async def serve(port: int, scripts: Sequence[Rule] = ()) -> None:
     """Serve on loopback until interrupted; for the CLI and the demo."""
     script = Script()
     script.add(*scripts)
-    server = _Server(_config(Simulation(script)), asyncio.get_running_loop())
+    simulation = Simulation(script, Accounts(f"http://127.0.0.1:{port}"))
+    server = _Server(_config(simulation), asyncio.get_running_loop())
     await server.serve(sockets=[_listen(port)])
 
 

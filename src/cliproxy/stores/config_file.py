@@ -18,6 +18,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import secrets
 import stat
 from collections.abc import Awaitable, Callable
@@ -27,9 +28,8 @@ from msgspec import Struct
 
 from cliproxy.config.document import Loaded, read
 from cliproxy.config.issues import ConfigError, Issue
-
-OnChange = Callable[[Loaded], Awaitable[None]]
-OnError = Callable[[ConfigError], Awaitable[None]]
+from cliproxy.stores.file_lock import FileLock, lock
+from cliproxy.stores.folders import make_private
 
 SETTLE = 0.2
 """Seconds a new content must stand still before it is adopted."""
@@ -38,10 +38,38 @@ PATIENCE = 0.5
 SUSPICION = 2.0
 """Seconds after a change in which time stamps are not trusted; FAT stamps every two seconds."""
 
+_ANYBODY_WRITES = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 # A rename cannot replace the target of a bind mount (EBUSY, EXDEV), nor work in a folder we may not write to.
 _RENAME_IS_IMPOSSIBLE = frozenset({errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS})
 
 _Signature = tuple[int, int, int, int]
+
+
+class Content(Struct, frozen=True):
+    """What stands in the file at one time. `digest` is what contents are compared by."""
+
+    text: str
+    digest: bytes
+
+    @property
+    def is_blank(self) -> bool:
+        """Such a file is about to be written, or was emptied by accident; it is never adopted while we serve."""
+        return not self.text.strip("\ufeff \t\r\n")
+
+
+class Version(Struct, frozen=True):
+    """A content that can be read, and what it says."""
+
+    loaded: Loaded
+    digest: bytes
+
+
+OnChange = Callable[[Version], Awaitable[None]]
+OnError = Callable[[ConfigError], Awaitable[None]]
+
+
+class Overtaken(OSError):
+    """Somebody else has changed the file since it was read."""
 
 
 class ConfigFile:
@@ -61,31 +89,45 @@ class ConfigFile:
         self.adopted = _digest(content)
         return loaded
 
-    def read_text(self) -> str:
+    def read(self) -> Content:
         """The file as it is now, for editing. Raises ConfigError when it is not UTF-8, OSError when unreadable."""
-        return _decode(self.path.read_bytes(), self.path.name)
+        content = self.path.read_bytes()
+        return Content(_decode(content, self.path.name), _digest(content))
 
-    def save(self, text: str) -> None:
-        """Replace the content in one step; the watcher takes it for known. The caller has validated the text.
+    def lock(self, patience: float = 10.0) -> FileLock:
+        """Keep other processes of ours from writing; see `file_lock.lock`. What a killed one left behind is removed."""
+        path = self.path.resolve(strict=True)
+        held = lock(path, patience)
+        if held.is_alone:
+            _sweep(path)
+        return held
+
+    def save(self, text: str, instead_of: bytes | None = None) -> bytes:
+        """Replace the content in one step, and return the digest of the new one; the watcher takes it for known. The
+        caller has validated the text.
 
         Mode and owner stay, a symbolic link stays one. Where the file cannot be replaced (a bind mount, a read-only
-        folder) it is rewritten in place. A file that is not there is not created: FileNotFoundError.
+        folder) it is rewritten in place. A file that is not there is not created: FileNotFoundError. One that nobody
+        may write is left alone, although a rename would get around that: PermissionError. `instead_of` is the digest
+        of what may be replaced; Overtaken when something else stands there.
         """
         content = text.encode()
         before, self.adopted = self.adopted, _digest(content)
         try:
-            _replace(self.path.resolve(strict=True), content)
+            _replace(self.path.resolve(strict=True), content, instead_of)
         except OSError:
             self.adopted = before
             raise
+        return self.adopted
 
     async def watch(self, on_change: OnChange, on_error: OnError, *, interval: float = 0.25) -> None:
         """Call back for each new content of the file, until cancelled. `interval` is seconds between two looks.
 
-        `on_change` gets what the file holds now; one that holds a lock should `load` again under it, since an API
-        write may have come in between. A ConfigError that it raises goes to `on_error`, which also hears of contents
-        that stay unusable and of a file that stays away, once each. When an error has been reported, the next usable
-        content is told to `on_change` even if it is the one in use: the error is over.
+        `on_change` gets what the file held a moment ago; it should read again under its lock, since an API write may
+        have come in between, and set `adopted` to the digest that is in use then. Until that is the one told, it will
+        be told again. A ConfigError that it raises goes to `on_error`, which also hears of contents that stay unusable
+        and of a file that stays away, once each. When an error has been reported, the next usable content is told to
+        `on_change` even if it is the one in use: the error is over.
         """
         clock = asyncio.get_running_loop().time
         watch = Watch(self, on_change, on_error)
@@ -131,7 +173,7 @@ class Watch:
         """One look at the file; `now` is monotonic seconds."""
         self._look(now)
         sight = self._sight
-        if sight is None or sight.digest == self._dealt_with or now - sight.since < SETTLE:
+        if sight is None or self._is_done(sight) or now - sight.since < SETTLE:
             return
         if sight.digest == self._file.adopted and not self._reported:
             self._dealt_with = sight.digest
@@ -140,6 +182,13 @@ class Watch:
             await self._adopt(sight)
         except ConfigError as error:
             await self._complain(sight, error, now)
+
+    def _is_done(self, sight: _Sight) -> bool:
+        """Whether there is nothing more to do about what stands there. A content that was adopted once is news again
+        when another one has been in use since: somebody has undone a change that came between two looks."""
+        if sight.digest != self._dealt_with:
+            return False
+        return sight.digest == self._file.adopted or sight.digest in self._reported
 
     def _look(self, now: float) -> None:
         signature = _signature(self._file.path)
@@ -152,18 +201,16 @@ class Watch:
                 self._sight = _Sight(digest, content, now)
 
     async def _adopt(self, sight: _Sight) -> None:
-        before = self._file.adopted
         # Parsing a long file takes a tenth of a second, in which streams must go on.
         loaded = await asyncio.to_thread(sight.parse, self._file.path.name)
-        if self._file.adopted != before:
-            return  # loaded or saved in the meantime: the next look sees what came of it
-        self._file.adopted = self._dealt_with = sight.digest
-        self._reported.clear()
-        await self._on_change(loaded)
+        await self._on_change(Version(loaded, sight.digest))
+        if self._file.adopted == sight.digest:
+            self._dealt_with = sight.digest
+            self._reported.clear()
 
     async def _complain(self, sight: _Sight, error: ConfigError, now: float) -> None:
-        """Now, if the receiver refused the content; if it cannot be parsed, only when it has stayed for a while."""
-        if sight.digest != self._dealt_with and now - sight.since < PATIENCE:
+        """Only when the content has stayed for a while."""
+        if now - sight.since < PATIENCE:
             return
         self._dealt_with = sight.digest
         if sight.digest not in self._reported:
@@ -176,7 +223,7 @@ def write_new(path: Path, text: str) -> None:
 
     Raises FileExistsError when something stands there already, also when it came in between.
     """
-    _make_folders(path.parent)
+    make_private(path.parent)
     temporary = _temporary_beside(path)
     try:
         _write_temporary(temporary, text.encode(), 0o600)
@@ -203,8 +250,9 @@ def _parse(content: bytes, name: str) -> Loaded:
 
 
 def _decode(content: bytes, name: str) -> str:
+    """A byte order mark stays, as `Draft` wants it."""
     try:
-        return content.decode("utf-8-sig")
+        return content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigError([Issue(name, "$", line, 1, "not UTF-8; save the file as UTF-8 text")]) from None
@@ -232,12 +280,16 @@ def _signature(path: Path) -> _Signature | None:
     return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
 
 
-def _replace(path: Path, content: bytes) -> None:
+def _replace(path: Path, content: bytes, instead_of: bytes | None) -> None:
     found = path.stat()
+    if not found.st_mode & _ANYBODY_WRITES:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     temporary = _temporary_beside(path)
     try:
         _write_temporary(temporary, content, stat.S_IMODE(found.st_mode))
         _keep_owner(temporary, found)
+        if instead_of is not None and _digest(path.read_bytes()) != instead_of:
+            raise Overtaken(errno.EAGAIN, "another program keeps changing the file")
         temporary.replace(path)
     except OSError as error:
         if error.errno not in _RENAME_IS_IMPOSSIBLE:
@@ -251,6 +303,15 @@ def _replace(path: Path, content: bytes) -> None:
 
 def _temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a writer that was killed has left beside the file. Whoever calls this keeps all other writers out."""
+    temporary = re.compile(rf"\.{re.escape(path.name)}\.[0-9a-f]{{8}}\.tmp")
+    with contextlib.suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            if temporary.fullmatch(entry.name):
+                path.with_name(entry.name).unlink(missing_ok=True)
 
 
 def _write_temporary(path: Path, content: bytes, mode: int) -> None:
@@ -277,13 +338,6 @@ def _rewrite(path: Path, content: bytes) -> None:
         file.truncate()
         file.flush()
         os.fsync(file.fileno())
-
-
-def _make_folders(folder: Path) -> None:
-    """Like `mkdir(parents=True)`, which would give the mode to the last folder only."""
-    if not folder.is_dir():
-        _make_folders(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -20,11 +20,16 @@ class _Violation(Struct, rename="camel"):
     quota_id: str = ""
 
 
+class _Link(Struct):
+    url: str = ""
+
+
 class _Detail(Struct, rename="camel"):
     retry_delay: str = ""
     reason: str = ""
     metadata: dict[str, str] | None = None
     violations: list[_Violation] | None = None
+    links: list[_Link] | None = None
 
 
 class _Error(Struct):
@@ -36,6 +41,15 @@ class _Error(Struct):
 
 class _ErrorBody(Struct):
     error: _Error
+
+
+class Told(Struct, frozen=True):
+    """What an error says besides its kind: `metadata` by name, `links` for people, and the `quotas` that ran out."""
+
+    reason: str
+    metadata: dict[str, str]
+    links: tuple[str, ...]
+    quotas: tuple[str, ...]
 
 
 class _LooseError(Struct):
@@ -83,7 +97,9 @@ _REASONS: dict[str, Kind] = {
     "SERVICE_DISABLED": "permission",
     "RATE_LIMIT_EXCEEDED": "rate_limit",
     "QUOTA_EXHAUSTED": "quota",
+    "INSUFFICIENT_G1_CREDITS_BALANCE": "billing",
     "MODEL_CAPACITY_EXHAUSTED": "overloaded",
+    "MODEL_CAPACITY_EXCEEDED": "overloaded",
 }
 """What `ErrorInfo.reason` says more exactly than the HTTP status: a bad key, for one, comes as a 400."""
 
@@ -93,6 +109,7 @@ _TOO_LONG = re.compile(
 _WAIT = re.compile(r"(?:retry in|reset(?:s)? after|retry after|\bafter)\s+((?:\d+(?:\.\d+)?(?:h|ms|m|s))+)", re.I)
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)(h|ms|m|s)")
 _SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_DAILY = re.compile("PerDay|Daily")
 _KEY = re.compile(r"AIza[0-9A-Za-z_-]{20,}")
 _TAG = re.compile(r"<(script|style).*?</\1>|<[^>]+>", re.I | re.S)
 _MAX_MESSAGE_LENGTH = 500
@@ -104,10 +121,10 @@ def read_problem(status: int, body: bytes, dialect: str) -> Problem:
     code = error.code if error.code and 400 <= error.code < 600 else 502
     status = status if status >= 400 else code
     details = error.details or []
-    reason = next((detail.reason for detail in details if detail.reason), "")
-    quotas = [violation.quota_id for detail in details for violation in detail.violations or ()]
+    told = _told(details)
+    reason = told.reason
     kind = _REASONS.get(reason) or kind_of_status(status)
-    if kind == "rate_limit" and ("limit: 0" in error.message or any("PerDay" in quota for quota in quotas)):
+    if kind == "rate_limit" and ("limit: 0" in error.message or any(_DAILY.search(quota) for quota in told.quotas)):
         kind = "quota"
     elif kind == "invalid_request" and _TOO_LONG.search(error.message):
         kind = "context_too_long"
@@ -120,6 +137,11 @@ def read_problem(status: int, body: bytes, dialect: str) -> Problem:
         dialect=dialect,
         native=body,
     )
+
+
+def read_told(body: bytes) -> Told:
+    """Never raises; a body of another shape tells nothing."""
+    return _told(_error_of(body).details or [])
 
 
 def write_body(problem: Problem, dialect: str) -> bytes:
@@ -141,6 +163,15 @@ def is_native(problem: Problem, dialect: str) -> bool:
 
 def status_of(problem: Problem, dialect: str) -> int:
     return problem.status if is_native(problem, dialect) else _STATUS_WORDS[problem.kind][0]
+
+
+def _told(details: list[_Detail]) -> Told:
+    return Told(
+        next((detail.reason for detail in details if detail.reason), ""),
+        {name: value for detail in details for name, value in (detail.metadata or {}).items()},
+        tuple(link.url for detail in details for link in detail.links or ()),
+        tuple(violation.quota_id for detail in details for violation in detail.violations or ()),
+    )
 
 
 def _error_of(body: bytes) -> _Error:

@@ -51,7 +51,10 @@ class Asked:
 
     async def body(self, limit: int = CONFIG_BODY_BYTES) -> bytes:
         """Raises TooLarge when the body is longer than `limit` bytes."""
-        body = await self._exchange.read(limit)
+        try:
+            body = await self._exchange.read(limit)
+        except TooLarge as error:
+            raise TooLarge("request body too large") from error
         if len(body) > limit:
             raise TooLarge("request body too large")
         return body
@@ -61,7 +64,7 @@ class Asked:
         body = await self.body()
         try:
             return decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InvalidRequest("invalid body") from error
 
     def expect(self, now: Answer) -> None:
@@ -89,6 +92,10 @@ def told(value: object, status: int = 200) -> Answer:
 
 
 OK = told({"status": "ok"})
+DONE: Mapping[int, Schema] = {200: {"type": "object", "properties": {"status": {"const": "ok"}}}}
+"""How `OK` is described."""
+STALE: Mapping[int, str] = {412: "It has changed since the `ETag` in `If-Match`."}
+"""The refusal of every operation that calls `Asked.expect`."""
 
 Handle = Callable[[Plane, Asked], Awaitable[Answer]]
 
@@ -104,7 +111,8 @@ class Parameter(Struct, frozen=True, kw_only=True):
 
 class Operation(Struct, frozen=True, eq=False, kw_only=True):
     """`bodies` are JSON schemas by media type; `answers` the schema of each success, by status; `refusals` say when
-    each other status comes. 401, 403 and 500 need no mention where they are the general ones."""
+    each other status comes. 401, 403 and 500 need no mention where they are the general ones. `is_open`: needs no
+    management key, because what it is asked holds a secret of its own."""
 
     handle: Handle
     summary: str
@@ -112,6 +120,7 @@ class Operation(Struct, frozen=True, eq=False, kw_only=True):
     bodies: Mapping[str, Schema] = {}
     answers: Mapping[int, Schema] = {}
     refusals: Mapping[int, str] = {}
+    is_open: bool = False
 
 
 class Row(Struct, frozen=True, eq=False, kw_only=True):

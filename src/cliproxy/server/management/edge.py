@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from math import ceil
-from urllib.parse import unquote
 
 from cliproxy import __version__
 from cliproxy.canon.errors import NotFound, Problem
+from cliproxy.config.schema import Config
 from cliproxy.gateway.exchange import Exchange
 from cliproxy.gateway.plane import Plane
 from cliproxy.server.management.base import Answer, Asked, told
 from cliproxy.server.management.table import BASE, find, operation_of
-from cliproxy.wire.http import Headers
+from cliproxy.wire.http import Headers, header
 
-ALLOWED_HEADERS = b"Authorization, Content-Type, If-Match, X-Management-Key, X-Api-Key, X-Goog-Api-Key, *"
+_ANY_PAGE: Headers = ((b"access-control-allow-origin", b"*"),)
+# Browsers do not let `*` stand for `Authorization`, and some not for anything.
+_TO_PAGES: Headers = (
+    (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+    (
+        b"access-control-allow-headers",
+        b"Authorization, Content-Type, If-Match, If-None-Match, X-Management-Key, X-Api-Key, X-Goog-Api-Key, *",
+    ),
+    (
+        b"access-control-expose-headers",
+        b"X-CPA-VERSION, X-CPA-COMMIT, X-CPA-BUILD-DATE, X-CPA-SUPPORT-PLUGIN, X-Request-Id, ETag, Retry-After, "
+        b"Content-Disposition, *",
+    ),
+)
 
 VERSION: Headers = (
     (b"x-cpa-version", __version__.encode()),
@@ -28,28 +41,40 @@ def is_management(path: str) -> bool:
     return path.startswith(BASE) and (len(path) == len(BASE) or path[len(BASE)] == "/")
 
 
+def cors(exchange: Exchange, config: Config) -> Headers:
+    """What lets web pages use this API: pages of any origin, or of those that the configuration names."""
+    if "*" in config.cors_origins:
+        return _ANY_PAGE + _TO_PAGES
+    origin = header(exchange.headers, b"origin")
+    if origin.decode("latin-1") in config.cors_origins:
+        return ((b"access-control-allow-origin", origin), (b"vary", b"origin"), *_TO_PAGES)
+    return ((b"vary", b"origin"),)
+
+
 async def serve(plane: Plane | None, exchange: Exchange) -> None:
     """Answer a request below `BASE`. Raises GatewayError; `tell` is how to put it."""
-    if plane is None:
+    if plane is None or not plane.gate.exists(plane.desk.config):
         raise NotFound
     row, segment = find(exchange.path[len(BASE) :])
     exchange.extra += VERSION + _PRIVATE
-    await plane.gate.admit(plane.desk.config, exchange)
-    operation = operation_of(row, exchange.method)
-    answer = await operation.handle(plane, Asked(plane.runtime, exchange, unquote(segment)))
+    operation = row.operations.get(exchange.method)
+    if operation is None or not operation.is_open:
+        await plane.gate.admit(plane.desk.config, exchange)
+        operation = operation_of(row, exchange.method)
+    answer = await operation.handle(plane, Asked(plane.runtime, exchange, segment))
     headers = answer.headers
     if exchange.method == "GET":
         headers += ((b"etag", answer.etag.encode()),)
     await exchange.reply(answer.status, headers, answer.content)
 
 
-def tell(problem: Problem) -> Answer:
-    """A failure as this API words it."""
+def tell(problem: Problem, path: str) -> Answer:
+    """A failure as this API words it; `path` is where it happened."""
     answer = told({"error": problem.message}, problem.status)
-    if problem.retry_after is None:
-        return answer
-    return Answer(
-        answer.status,
-        answer.content,
-        (*answer.headers, (b"retry-after", str(max(1, ceil(problem.retry_after))).encode())),
-    )
+    headers = list(answer.headers)
+    if problem.retry_after is not None:
+        headers.append((b"retry-after", str(max(1, ceil(problem.retry_after))).encode()))
+    if problem.kind == "method_not_allowed":
+        row, _ = find(path[len(BASE) :])
+        headers.append((b"allow", ", ".join((*row.operations, "OPTIONS")).encode()))
+    return Answer(answer.status, answer.content, tuple(headers))

@@ -43,6 +43,10 @@ curl -H "Authorization: Bearer $KEY" -X PUT -d '{{"value": true}}' http://127.0.
 """
 
 
+_LARGE = 4
+"""Members that an object inside of another may have to be shown there."""
+
+
 def rendered(rows: Iterable[Row]) -> str:
     """The whole page, as Markdown."""
     by_tag: dict[str, list[Row]] = {}
@@ -94,22 +98,26 @@ def _shown(media: str, schema: Schema) -> str:
     return f"{media if media != 'application/json' else 'JSON'}{shape}{f' ({text})' if text else ''}"
 
 
-def _shape(schema: Schema) -> str:
-    """A schema as an example would look: `{"value": boolean}`."""
+def _shape(schema: Schema, depth: int = 0) -> str:
+    """A schema as an example would look: `{"value": boolean}`. Large objects inside of others are left out: they are
+    shown where they are the subject."""
     if "const" in schema:
         return json.dumps(schema["const"])
     for joined in ("oneOf", "anyOf"):
         if joined in schema:
-            return " | ".join(map(_shape, convert(schema[joined], list[dict[str, object]])))
+            return " | ".join(_shape(choice, depth) for choice in convert(schema[joined], list[dict[str, object]]))
     if "enum" in schema:
         return " | ".join(map(json.dumps, convert(schema["enum"], list[object])))
     if "properties" in schema:
         members = convert(schema["properties"], dict[str, dict[str, object]])
-        return "{" + ", ".join(f"{json.dumps(name)}: {_shape(member)}" for name, member in members.items()) + "}"
+        if depth and len(members) > _LARGE:
+            return "{...}"
+        shown = (f"{json.dumps(name)}: {_shape(member, depth + 1)}" for name, member in members.items())
+        return "{" + ", ".join(shown) + "}"
     if "items" in schema:
-        return f"[{_shape(convert(schema['items'], dict[str, object]))}, ...]"
+        return f"[{_shape(convert(schema['items'], dict[str, object]), depth)}, ...]"
     if isinstance(schema.get("additionalProperties"), Mapping):
-        return f"{{name: {_shape(convert(schema['additionalProperties'], dict[str, object]))}, ...}}"
+        return f"{{name: {_shape(convert(schema['additionalProperties'], dict[str, object]), depth)}, ...}}"
     kind = schema.get("type", "any")
     return kind if isinstance(kind, str) else " or ".join(convert(kind, list[str]))
 

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 from cliproxy.canon.errors import MethodNotAllowed, NotFound
-from cliproxy.server.management import settings
+from cliproxy.server.management import (
+    auth_fields,
+    auth_files,
+    documents,
+    entry_lists,
+    lists,
+    logs,
+    openapi,
+    panel,
+    settings,
+    usage,
+    withdrawn,
+)
 from cliproxy.server.management.base import Operation, Row
 
 BASE = "/v0/management"
 
-ROWS: tuple[Row, ...] = (*settings.ROWS,)
+_DESCRIBED: tuple[Row, ...] = (
+    *documents.ROWS,
+    *settings.ROWS,
+    *lists.ROWS,
+    *entry_lists.ROWS,
+    *auth_files.ROWS,
+    *auth_fields.ROWS,
+    *usage.ROWS,
+    *logs.ROWS,
+    *panel.ROWS,
+    *withdrawn.ROWS,
+)
+ROWS: tuple[Row, ...] = (*_DESCRIBED, openapi.row_of(_DESCRIBED))
 
 _BY_PATH = {row.path: row for row in ROWS}
 _NAMED = {row.path[: row.path.rindex("/{")]: row for row in ROWS if row.path.endswith("}")}

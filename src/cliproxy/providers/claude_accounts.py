@@ -1,0 +1,123 @@
+"""Claude by a subscription's login: the Messages API with a token in place of a key.
+
+Sources: https://docs.anthropic.com/en/api/messages; refusals seen in the field, as providers of such accounts report
+them, checked 2026-11-24.
+
+The vendor serves such accounts to its own programs. What a genuine Claude Code sends passes on; of all other callers we
+say who we are, and the vendor refuses most of its models to them. That refusal is about the caller and the kind of
+account: accounts of this kind all say the same, those with an API key do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import chain
+
+from msgspec import structs
+
+from cliproxy.config.schema import Config
+from cliproxy.dialects.anthropic import DIALECT
+from cliproxy.oauth.base import Exchange, Tokens
+from cliproxy.providers import claude
+from cliproxy.providers.accounts import AccountFile, ClientSecrets, Members
+from cliproxy.providers.base import Ask, Proxies, Upstream
+from cliproxy.providers.file_accounts import account_of_file, bearer, served, shared_address, shared_head
+from cliproxy.providers.logins import claude as login
+from cliproxy.providers.models import rows_of
+from cliproxy.routing.verdict import Verdict
+from cliproxy.wire.http import Headers, HttpRequest
+from cliproxy.wire.secrets import Secret
+
+_BETA_HEADER = b"anthropic-beta"
+_BETA = b"oauth-2025-04-20"
+"""Without it the vendor takes no token at all."""
+_LEAD_SECONDS = 4 * 3600.0
+_LINES: Mapping[str, str] = {"content-type": "application/json"}
+_MODELS = served(row.id for row in rows_of("anthropic"))
+_CLAUDE_CODE_ONLY = "only authorized for use with claude code"
+_EXPLAINED = (
+    "Anthropic serves this model with a Claude subscription to Claude Code only, and refused this request. Use Claude "
+    "Code, a Haiku model, or an account with an API key (`claude-api-key`)."
+)
+
+
+class ClaudeAccounts:
+    name = "claude-oauth"
+    owner = "anthropic"
+    kinds = login.KINDS
+    lead = _LEAD_SECONDS
+
+    def upstreams(self, config: Config, proxies: Proxies) -> Iterable[Upstream]:
+        return ()
+
+    def account_upstreams(self, file: AccountFile, config: Config, proxies: Proxies) -> Iterable[Upstream]:
+        if file.is_disabled:
+            return
+        base = config.endpoints.claude.base_url.rstrip("/").removesuffix("/v1")
+        address = shared_address(f"{base}/v1", file, config, proxies)
+        head, own = shared_head(_LINES, _with_beta_kept(file))
+        account = account_of_file(self.name, file, _MODELS, claude.FAMILIES)
+        yield Upstream(account, self, DIALECT, DIALECT.fit, address, head, own=own, source=file.name)
+
+    def request(self, upstream: Upstream, ask: Ask) -> HttpRequest:
+        lines = tuple(chain.from_iterable(claude.caller_lines(ask)))
+        return claude.describe(upstream, ask, bearer(ask), _with_beta(lines))
+
+    def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
+        verdict = claude.judge(upstream, status, headers, body, now_at)
+        if status == 400 and _is_identity_refusal(verdict.problem.message):
+            return Verdict("identity", verdict.problem.seen_as(400, "invalid_request", _EXPLAINED))
+        return verdict
+
+    def can_count(self) -> bool:
+        return True
+
+    def listing(self, upstream: Upstream) -> HttpRequest | None:
+        return None
+
+    def read_listing(self, body: bytes) -> tuple[str, ...]:
+        return ()
+
+    def read_tokens(self, members: Members) -> Tokens:
+        return login.read_tokens(members)
+
+    def write_tokens(self, tokens: Tokens, members: Members, now_at: float) -> Mapping[str, object]:
+        return login.write_tokens(tokens, members, now_at)
+
+    def refresh(
+        self,
+        file: AccountFile,
+        tokens: Tokens,
+        config: Config,
+        proxies: Proxies,
+        secrets: ClientSecrets = ClientSecrets(),
+    ) -> Exchange[Tokens]:
+        return login.refresh(file, tokens, config, proxies, secrets)
+
+
+def _with_beta(lines: Headers) -> Headers:
+    """`lines` with one list of betas: the caller's in its order, each once, and the one that tokens need."""
+    asked = [beta.strip() for name, value in lines if name == _BETA_HEADER for beta in value.split(b",")]
+    betas = dict.fromkeys(beta for beta in (*asked, _BETA) if beta)
+    return (*(line for line in lines if line[0] != _BETA_HEADER), (_BETA_HEADER, b",".join(betas)))
+
+
+def _with_beta_kept(file: AccountFile) -> AccountFile:
+    """A file that sets the header itself, which wins over what requests bring, still needs the one that tokens need."""
+    return structs.replace(
+        file,
+        headers=tuple(
+            (name, Secret(_with_beta(((_BETA_HEADER, value.reveal().encode()),))[0][1].decode()))
+            if name.lower().encode() == _BETA_HEADER
+            else (name, value)
+            for name, value in file.headers
+        ),
+    )
+
+
+def _is_identity_refusal(message: str) -> bool:
+    """In 2026 the vendor first said why, then nothing but `Error`."""
+    return message.strip() == "Error" or _CLAUDE_CODE_ONLY in message.lower()
+
+
+PROVIDER = ClaudeAccounts()
