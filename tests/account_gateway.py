@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from plain import Answer, Caller
+
 from cliproxy.config.document import read
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.providers.accounts import AccountFile
@@ -17,7 +19,6 @@ from cliproxy.simulator import Simulator
 from cliproxy.transport.pool import Pool
 from cliproxy.wire.http import Headers
 from cliproxy.wire.secrets import Secret
-from plain import Answer, Caller
 
 EMAILS = {"claude": "ada@example.com", "codex": "bob@example.com", "gemini": "cy@example.com", "qwen": "di@example.com"}
 

@@ -16,13 +16,18 @@ from msgspec import Struct, structs
 
 from cliproxy.config import rules
 from cliproxy.config.schema import Config
+from cliproxy.gateway.accounts import Accounts
 from cliproxy.gateway.desk import ConfigDesk, Terms
 from cliproxy.gateway.gate import Gate
 from cliproxy.gateway.plane import Logs, Plane
 from cliproxy.gateway.runtime import Runtime
+from cliproxy.gateway.vault import Vault
 from cliproxy.gateway.watching import keep_listings
+from cliproxy.providers.accounts import ClientSecrets
 from cliproxy.providers.base import Proxies
-from cliproxy.providers.registry import PROVIDERS
+from cliproxy.providers.logins.google_client import ENVIRONMENT_VARIABLE as _GEMINI_SECRET
+from cliproxy.providers.logins.registry import read_file
+from cliproxy.providers.registry import KINDS, PROVIDERS
 from cliproxy.server.asgi import AsgiApp
 from cliproxy.server.fast import protocol_of, reap
 from cliproxy.stores.app_log import AppLog
@@ -31,6 +36,7 @@ from cliproxy.stores.config_file import ConfigFile
 from cliproxy.stores.folders import auth_folder, state_folder
 from cliproxy.stores.log_folder import log_folder
 from cliproxy.stores.request_logs import RequestLogs
+from cliproxy.stores.token_journal import TokenJournal
 from cliproxy.transport.pool import Pool as Transport
 from cliproxy.wire.secrets import Secret
 
@@ -41,7 +47,7 @@ _BACKLOG = 2048
 
 # Settings stand in the file, so that there is one place to look; the environment is for secrets, and for the one
 # switch that must work when the edge itself is in doubt.
-_ENVIRONMENT = frozenset({"CLIPROXY_EDGE", "CLIPROXY_GEMINI_CLIENT_SECRET"})
+_ENVIRONMENT = frozenset({"CLIPROXY_EDGE", _GEMINI_SECRET})
 
 
 class StartRefused(Exception):
@@ -65,7 +71,8 @@ class Gateway:
 
     `run` serves until `stop` or a signal. `config` is what `open_config` has read from `file`; without a file there is
     no Management API. `environment` decides about proxies and the edge (`CLIPROXY_EDGE=asgi`), and may hold a second
-    management key (`MANAGEMENT_PASSWORD`). Raises StartRefused when the configuration must not be served, or the address cannot be listened on.
+    management key (`MANAGEMENT_PASSWORD`).
+    Raises StartRefused when the configuration must not be served, or the address cannot be listened on.
     """
 
     def __init__(
@@ -110,6 +117,7 @@ class Gateway:
             epoch=time.time,
             boot=secrets.token_hex(4),
             proxies=_proxies(self._environment),
+            kinds=KINDS,
         )
         plane = None
         if self._file is not None:
@@ -117,11 +125,14 @@ class Gateway:
             auth_files = AuthFiles(lambda: auth_folder(runtime.snapshot.config), time.time)
             desk = ConfigDesk(runtime, self._file, self._written, self._terms())
             gate = Gate(_password(self._environment), time.monotonic)
-            plane = Plane(runtime, desk, gate, logs, auth_files)
+            accounts = self._accounts(runtime, auth_files)
+            plane = Plane(runtime, desk, gate, logs, auth_files, accounts)
         server = self._server = _Server(_uvicorn_config(runtime, plane, self._environment), runtime, on_ready)
         work = [_begin("listings", keep_listings(runtime)), _begin("reaper", reap(server.server_state))]
         if self._file is not None and plane is not None:
             work.append(_begin("reload", self._file.watch(plane.desk.adopt, plane.desk.complain)))
+            work.append(_begin("accounts", plane.accounts.follow()))
+            work.append(_begin("renewals", plane.accounts.vault.keep_fresh()))
         try:
             await server.serve(sockets=[self._socket])
         finally:
@@ -134,6 +145,13 @@ class Gateway:
             if self._logs is not None:
                 self._logs.requests.close()
                 self._logs.app.close()
+
+    def _accounts(self, runtime: Runtime, files: AuthFiles) -> Accounts:
+        journal = TokenJournal(lambda: state_folder(runtime.snapshot.config) / "tokens")
+        environment = Secret(self._environment.get(_GEMINI_SECRET, "").strip())
+        vault = Vault(runtime, files, journal, lambda: ClientSecrets(environment=environment))
+        runtime.tokens = vault
+        return Accounts(runtime, files, vault, read_file, time.time_ns)
 
     def _terms(self) -> Terms:
         """Whether callers need a key is judged by the listener that there is, not by a `host` that only the next start

@@ -27,6 +27,19 @@ def test_the_keys_of_the_first_start_are_shown_and_work(begin, home):
     assert program.get("/v1/models", "another") == 401
 
 
+def test_the_management_key_of_the_first_start_works_and_only_its_hash_is_kept(begin, home):
+    program = begin("--port", "0")
+
+    said = program.says("Stop with Ctrl-C")
+    key = re.search(r"Management key: +(\S+)", said)[1]
+    text = (home / ".cli-proxy-api" / "config.yaml").read_text()
+    assert key not in text
+    assert "secret-key: $2b$10$" in text.replace('"', "")
+    assert f"http://127.0.0.1:{program.port}/v0/management" in said
+    assert program.get("/v0/management/debug", key) == 200
+    assert program.get("/v0/management/debug", "another") == 401
+
+
 def test_the_second_start_serves_and_shows_no_key(begin):
     first = begin("--port", "0")
     key = KEY.search(first.says("Stop with Ctrl-C"))[1]

@@ -141,6 +141,32 @@ def test_the_first_answer_comes_soon_after_the_start(begin, config):
     assert min(waits) < 1.4
 
 
+def test_a_plain_management_key_is_hashed_before_anybody_is_served(begin, config):
+    config.write_text(CONFIG + "remote-management: {secret-key: some-management-key}\n")
+
+    program = begin("--config", "other.yaml")
+
+    assert program.get("/v0/management/debug", "some-management-key") == 200
+    assert "some-management-key" not in config.read_text()
+    assert "/v0/management" in program.stderr
+    assert "some-management-key" not in program.stderr + program.stdout
+
+
+def test_a_password_in_the_environment_is_a_management_key(begin, config):
+    program = begin("--config", "other.yaml", MANAGEMENT_PASSWORD="some-password")
+
+    assert program.get("/v0/management/debug", "some-password") == 200
+    assert "some-password" not in program.stderr + program.stdout
+
+
+def test_a_file_of_keys_that_everybody_can_read_is_told(begin, config):
+    config.chmod(0o644)
+    assert "can be read by every user" in begin("--config", "other.yaml").says("Stop with Ctrl-C")
+
+    config.chmod(0o600)
+    assert "can be read by every user" not in begin("--config", "other.yaml").says("Stop with Ctrl-C")
+
+
 # -- refusing to start
 
 

@@ -9,6 +9,7 @@ from cliproxy.providers.base import verdict_of
 from cliproxy.routing.accounts import Account, Served
 from cliproxy.routing.catalog import Catalog
 from cliproxy.routing.pool import Pool
+from cliproxy.routing.verdict import Verdict
 
 ROUTE = Catalog([Account(name, "p", name, serves=(Served("m", "m"),)) for name in "abc"]).find("m")
 STATUS: dict[Kind, int] = {"rate_limit": 429, "quota": 429, "unauthenticated": 401, "overloaded": 503, "not_found": 404}
@@ -21,9 +22,10 @@ def verdict(kind: Kind, wait: float | None = None):
 class Request:
     """One request against a pool, told what each account says."""
 
-    def __init__(self, config: Config | None = None, now: float = 0.0) -> None:
+    def __init__(self, config: Config | None = None, now: float = 0.0, route=ROUTE) -> None:
         self.pool = Pool()
-        self.attempts = Attempts(config or Config(), ROUTE, now)
+        self.route = route
+        self.attempts = Attempts(config or Config(), route, now)
         self.now = now
         self.asked: list[str] = []
         self.pauses: list[float] = []
@@ -31,7 +33,7 @@ class Request:
     def run(self, says):
         """Ask until nobody may be asked; `says` is a verdict, or one for each account. The final error's problem."""
         while True:
-            lease = self.pool.acquire(ROUTE, self.now, self.attempts.tried)
+            lease = self.pool.acquire(self.route, self.now, self.attempts.tried)
             if lease is None:
                 pause = self.attempts.start_over(1.0, self.now)
                 if pause is None:
@@ -184,3 +186,46 @@ def test_when_all_rest_the_reason_is_told(says, error, has_wait):
     assert not later.asked
     assert isinstance(final, error)
     assert (final.problem.retry_after is not None) is has_wait
+
+
+def mixed_route():
+    """Two accounts of a subscription, one with a key, in this order."""
+    kinds = [("a", "login"), ("b", "login"), ("c", "key")]
+    return Catalog([Account(name, kind, name, serves=(Served("m", "m"),)) for name, kind in kinds]).find("m")
+
+
+IDENTITY = Verdict("identity", Problem("invalid_request", 400, "for its own program only"))
+
+
+def test_a_refusal_of_the_caller_speaks_for_all_accounts_of_its_provider():
+    request = Request(Config(request_retry=3), route=mixed_route())
+
+    final = request.run({"a": IDENTITY, "c": verdict("unauthenticated")})
+
+    assert request.asked == ["a", "c"]
+    assert final.problem.message == "for its own program only"
+    assert final.problem.status == 400
+
+
+def test_it_says_nothing_about_the_health_of_an_account():
+    request = Request(route=mixed_route())
+
+    request.run({"a": IDENTITY, "c": IDENTITY})
+
+    assert request.pool.earliest(mixed_route(), 0.0) is None
+
+
+def test_accounts_that_it_speaks_for_are_not_asked_again():
+    request = Request(Config(request_retry=3), route=mixed_route())
+
+    request.run({"a": verdict("overloaded"), "b": IDENTITY, "c": verdict("unauthenticated")})
+
+    assert request.asked == ["a", "b", "c"]
+
+
+def test_what_another_provider_says_of_itself_is_told_first():
+    request = Request(Config(request_retry=0), route=mixed_route())
+
+    final = request.run({"a": IDENTITY, "c": verdict("rate_limit", wait=60)})
+
+    assert final.problem.status == 429

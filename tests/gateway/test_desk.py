@@ -45,9 +45,7 @@ class Desk:
         self.path = path
         self.file = ConfigFile(path)
         config = open_config(self.file).config
-        self.runtime = Runtime(
-            config, PROVIDERS, Pool(), monotonic=lambda: 0.0, epoch=lambda: 0.0, boot="test"
-        )
+        self.runtime = Runtime(config, PROVIDERS, Pool(), monotonic=lambda: 0.0, epoch=lambda: 0.0, boot="test")
         self.followed: list[Config] = []
         terms = Terms(refusal=refusal, follow=self.followed.append)
         self.desk = ConfigDesk(self.runtime, self.file, config, terms)

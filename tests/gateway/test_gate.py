@@ -220,11 +220,12 @@ def test_a_guess_counts_also_when_the_caller_leaves(scene):
     async def story() -> str:
         for _ in range(5):
             leaving = asyncio.create_task(scene.told(WRONG, config=slow))
-            while scene.gate._checking is None or scene.gate._checking.done():
-                await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            checking = scene.gate._checking
+            assert checking is not None
+            assert not checking.done()
             leaving.cancel()
-            await asyncio.wait([leaving])
-            await asyncio.wait([scene.gate._checking])
+            await asyncio.wait([leaving, checking])
         return await scene.told(RIGHT, config=slow)
 
     slow = remote(bcrypt.hashpw(RIGHT, bcrypt.gensalt(7)).decode())

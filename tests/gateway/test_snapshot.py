@@ -5,9 +5,10 @@ import pytest
 from cliproxy.config.document import read
 from cliproxy.config.schema import ClaudeKey, CodexKey, Config, Model
 from cliproxy.config.secrets import Secret
-from cliproxy.gateway.snapshot import _OF_ACCOUNTS, Snapshot, compile_snapshot
+from cliproxy.gateway.snapshot import _OF_ACCOUNTS, _OF_FILES, Snapshot, compile_snapshot
+from cliproxy.providers.accounts import AccountFile
 from cliproxy.providers.base import Proxies
-from cliproxy.providers.registry import PROVIDERS
+from cliproxy.providers.registry import KINDS, PROVIDERS
 
 
 def compiled(config: Config, listings: dict[str, tuple[str, ...]] | None = None) -> Snapshot:
@@ -168,3 +169,26 @@ def test_no_provider_reads_a_field_that_is_held_to_be_strange_to_accounts():
     assert len(found) == 5
     assert "claude_api_key" in spied.asked
     assert spied.asked <= set(_OF_ACCOUNTS)
+
+
+def test_accounts_from_files_depend_on_no_list_of_keys():
+    spied = Spied(read("proxy-url: http://p.example:1\n").config)
+
+    for kind, provider in KINDS.items():
+        file = AccountFile(name=f"{kind}.json", kind=kind, email="a@b.example", project_id="p", account_id="a")
+        assert list(provider.account_upstreams(file, spied, Proxies()))
+
+    assert "endpoints" in spied.asked
+    assert spied.asked <= set(_OF_FILES)
+
+
+def test_another_upstream_key_leaves_accounts_from_files_as_they_are():
+    files = {"a.json": AccountFile(name="a.json", kind="claude", email="a@b.example")}
+    before = compile_snapshot(read(KEYED).config, PROVIDERS, Proxies(), {}, files=files, kinds=KINDS)
+    config = read(KEYED.replace("api-key: a", "api-key: other")).config
+
+    after = compile_snapshot(config, PROVIDERS, Proxies(), before.listings, before, files=files, kinds=KINDS)
+
+    assert after.of_files["a.json"] is before.of_files["a.json"]
+    assert len(after.upstreams) == 3
+    assert after.upstreams.keys() != before.upstreams.keys()

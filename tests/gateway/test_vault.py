@@ -107,7 +107,7 @@ class Scene:
         self.count = 0
         self.network = Network(self._rotated)
         self.network.gate.set()
-        self.journal = TokenJournal(folder / "journal")
+        self.journal = TokenJournal(lambda: folder / "journal")
         self.runtime = SimpleNamespace(
             transport=self.network,
             epoch=lambda: self.now,

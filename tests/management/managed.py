@@ -95,7 +95,9 @@ class Managed:
         self.auth_dir = folder / "cpa-auth"
         text = FIXTURE if text is None else text
         self.started_with = text.replace("AUTH_DIR", str(self.auth_dir))
-        self.serving = Serving(self.started_with, edge=edge, folder=folder, environment=environment, mode=mode, path_type=path_type)
+        self.serving = Serving(
+            self.started_with, edge=edge, folder=folder, environment=environment, mode=mode, path_type=path_type
+        )
         self.host = host
 
     @property

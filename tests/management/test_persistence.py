@@ -54,7 +54,15 @@ def test_195_nothing_else_is_lost(managed: Managed) -> None:
         assert managed.put(path, {"value": value}).told == OK
 
     now, started = managed.file, managed.started_with
-    for comment in ("# head comment", "# key note", "# qp", "# client keys", "# before k2", "# ca note", "# tail comment"):
+    for comment in (
+        "# head comment",
+        "# key note",
+        "# qp",
+        "# client keys",
+        "# before k2",
+        "# ca note",
+        "# tail comment",
+    ):
         assert now.count(comment) == 1
     assert "unknown-section: {keep: [1, 2]}" in now
     assert now.count("\n\n") == started.count("\n\n")

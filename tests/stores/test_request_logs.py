@@ -180,7 +180,7 @@ def test_a_gap_at_the_end_is_noted_as_well(folder):
 
 def test_while_the_disk_hangs_further_requests_go_without_a_record(folder, caplog):
     disk = Disk()
-    logs = RequestLogs(folder, bounds=Bounds(backlog_bytes=20_000), add=disk)
+    logs = RequestLogs(folder, bounds=Bounds(backlog_bytes=50_000), add=disk)
     disk.is_open.clear()
     sheet = logs.begin("/", AT, "req_1")
     sheet.asked.title("A")

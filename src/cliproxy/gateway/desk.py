@@ -42,6 +42,9 @@ _log = logging.getLogger("cliproxy")
 _LOOKS = 25
 """How often a file that keeps changing is looked at before a change is given up."""
 
+_MOST_EDITS = 50
+"""How often one draft is edited before the text is taken apart anew."""
+
 _T = TypeVar("_T")
 
 Edit = Callable[[Draft, Config], None]
@@ -75,6 +78,14 @@ class _World(Struct, frozen=True, eq=False):
     digest: bytes
 
 
+class _Kept(Struct, frozen=True, eq=False):
+    """The draft of the last change, to go on with; `digest` is of what it wrote. It grows by each of its `edits`."""
+
+    digest: bytes
+    draft: Draft
+    edits: int
+
+
 class ConfigDesk:
     """`config` is what the file says and what is in force. `loaded` was read by `file`, its keys were hashed."""
 
@@ -85,6 +96,8 @@ class ConfigDesk:
         self._terms = terms
         self._standing = file.adopted
         self._hasher = KeyHasher()
+        self._kept: _Kept | None = None
+        self._edits = 0
         self._lock = asyncio.Lock()
         self._under_way: set[asyncio.Task[object]] = set()
 
@@ -126,8 +139,8 @@ class ConfigDesk:
 
     async def _change(self, edit: Edit) -> None:
         def change(standing: Content) -> _World | None:
-            draft = Draft(standing.text, self._file.path.name)
             try:
+                draft = self._draft_of(standing)
                 edit(draft, self.config)
                 return None if draft.text == standing.text else self._saved(draft, self._said_by(draft), standing)
             except ConfigError as error:
@@ -140,6 +153,7 @@ class ConfigDesk:
 
         def replace(standing: Content) -> _World | None:
             expect(standing.text)
+            self._kept, self._edits = None, 0
             draft = Draft(text, self._file.path.name)
             self._protect_key(draft, loaded.config)
             return None if draft.text == standing.text else self._saved(draft, self._said_by(draft), standing)
@@ -249,7 +263,9 @@ class ConfigDesk:
         """Raises ConfigError, InvalidRequest or OSError; then nothing was done."""
         loaded = self._hasher.settle(draft, loaded, self._file.path.name)
         snapshot = self._prepared(loaded.config)
-        return _World(loaded, snapshot, self._file.save(draft.text, standing.digest))
+        digest = self._file.save(draft.text, standing.digest)
+        self._kept = _Kept(digest, draft, self._edits + 1)
+        return _World(loaded, snapshot, digest)
 
     def _world_of(self, content: Content, loaded: Loaded) -> _World:
         """Of an edit that somebody else has made. Keys in plain text are hashed, in the file too if that is possible."""
@@ -275,6 +291,14 @@ class ConfigDesk:
 
     def _read(self, text: str) -> Loaded:
         return read(text, name=self._file.path.name)
+
+    def _draft_of(self, standing: Content) -> Draft:
+        """The one that wrote what stands in the file, if there is one: it need not take the text apart again."""
+        kept, self._kept, self._edits = self._kept, None, 0
+        if kept is None or kept.digest != standing.digest or kept.edits >= _MOST_EDITS:
+            return Draft(standing.text, self._file.path.name)
+        self._edits = kept.edits
+        return kept.draft
 
     def _said_by(self, draft: Draft) -> Loaded:
         return read_tree(draft.tree, name=self._file.path.name)
@@ -336,7 +360,9 @@ def tell(loaded: Loaded) -> None:
     for warning in loaded.warnings:
         _log.warning("%s", warning)
     if rules.is_broken_bcrypt(loaded.config.management_key.reveal()):
-        _log.error("The management key is no whole bcrypt hash, so nobody can manage this gateway; write the plain key.")
+        _log.error(
+            "The management key is no whole bcrypt hash, so nobody can manage this gateway; write the plain key."
+        )
 
 
 def _who(config: Config) -> str:

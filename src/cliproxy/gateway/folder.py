@@ -82,11 +82,10 @@ class Folder:
         self._told: set[tuple[str, str]] = set()
         self.problems: dict[str, Trouble] = {}
 
-    async def follow(self, publish: Callable[[Change], Awaitable[None]]) -> None:
-        """Call `publish` for each change, until cancelled."""
-        while True:
-            await self.look(publish)
-            await asyncio.sleep(max(_SHORTEST_LOOK, len(self._seen) * _SECONDS_PER_FILE))
+    @property
+    def pause(self) -> float:
+        """Seconds until the next look is due."""
+        return max(_SHORTEST_LOOK, len(self._seen) * _SECONDS_PER_FILE)
 
     async def look(self, publish: Callable[[Change], Awaitable[None]]) -> None:
         """One look; returns when everything that was found is in effect."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from cliproxy.gateway.accounts import Accounts
 from cliproxy.gateway.desk import ConfigDesk
 from cliproxy.gateway.gate import Gate
 from cliproxy.gateway.logins import Logins, NoLogins
@@ -21,10 +22,19 @@ class Logs(Struct, frozen=True, eq=False):
 
 
 class Plane:
-    def __init__(self, runtime: Runtime, desk: ConfigDesk, gate: Gate, logs: Logs, auth_files: AuthFiles) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        desk: ConfigDesk,
+        gate: Gate,
+        logs: Logs,
+        auth_files: AuthFiles,
+        accounts: Accounts,
+    ) -> None:
         self.runtime = runtime
         self.desk = desk
         self.gate = gate
         self.logs = logs
         self.auth_files = auth_files
+        self.accounts = accounts
         self.logins: Logins = NoLogins()

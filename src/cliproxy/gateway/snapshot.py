@@ -48,6 +48,15 @@ _STRANGE_TO_ACCOUNTS = frozenset(
 )
 """Fields that no provider reads. All others count, so a new field is safe before anybody thinks of this table."""
 _OF_ACCOUNTS = tuple(name for name in Config.__struct_fields__ if name not in _STRANGE_TO_ACCOUNTS)
+_KEY_SECTIONS = (
+    "generative_language_api_key",
+    "gemini_api_key",
+    "claude_api_key",
+    "codex_api_key",
+    "openai_compatibility",
+)
+_OF_FILES = tuple(name for name in _OF_ACCOUNTS if name not in _KEY_SECTIONS)
+"""What accounts from files depend on."""
 _OF_KEYS = ("api_keys", "allow_unauthenticated", "allow_localhost_unauthenticated")
 
 
@@ -122,7 +131,8 @@ def compile_snapshot(
     if keyed is not None and keyed.files is files:
         of_files, upstreams, catalog = keyed.of_files, keyed.upstreams, keyed.catalog
     else:
-        of_files = _of_files(files, same, config, kinds, proxies)
+        on_files = before if before is not None and _are_same(config, before.config, _OF_FILES) else None
+        of_files = _of_files(files, on_files, config, kinds, proxies)
         upstreams = _upstreams(config, providers, proxies, listings, keyed)
         upstreams |= {upstream.account.id: upstream for accounts in of_files.values() for upstream in accounts}
         catalog = _catalog(upstreams, before)

@@ -70,13 +70,15 @@ class CodexAccounts:
         return HttpRequest(b"POST", upstream.address.origin, target, head, backend_body(members))
 
     def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
-        """A plan that lacks a model says so by a 400; a window that is used up is the account's, and states its end."""
+        """A plan that lacks a model, and a model that is at its limit, come as a 400. A window of the plan that is used
+        up is the account's, and states its end."""
         verdict = openai_like.judge(upstream, status, headers, body, now_at)
         if status == 400 and _NOT_IN_PLAN in verdict.problem.message.lower():
             return Verdict("missing", structs.replace(verdict.problem, kind="model_not_found"), "model")
-        if verdict.fault not in ("quota", "exhausted") or verdict.wait is not None:
+        if verdict.fault not in ("quota", "exhausted"):
             return verdict
-        wait = _window_end(headers, now_at)
+        verdict = structs.replace(verdict, problem=structs.replace(verdict.problem, status=429))
+        wait = _window_end(headers, now_at) if verdict.wait is None else None
         if wait is None:
             return verdict
         problem = structs.replace(verdict.problem, retry_after=wait)

@@ -91,9 +91,12 @@ class Pool:
                     found[rest.cause] = None
         return tuple(found)
 
-    def wake(self, account: str) -> frozenset[str]:
-        """End all rests of one account at once. The models that it rested for; "" stands for all of them."""
-        rested = [key for key in self._rests if key[0] == account]
+    def wake(self, account: str, cause: Fault | None = None) -> frozenset[str]:
+        """End rests of one account at once: all, or those of one cause. The models that it rested for; "" stands for
+        all of them."""
+        rested = [
+            key for key, rest in self._rests.items() if key[0] == account and (cause is None or rest.cause == cause)
+        ]
         for key in rested:
             del self._rests[key]
         return frozenset(model for _, model in rested)

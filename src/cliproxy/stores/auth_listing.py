@@ -22,7 +22,8 @@ class AuthFile(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `modtime` is RFC 3339 in UTC. `type` is what the file says, "unknown" when it says nothing usable. `auth_index` is
     opaque, and stays as long as the name does. `expired` and `last_refresh` are the file's own texts. `status` is
-    "error" for a file that cannot be used at all; `status_message` then says why.
+    "error" for a file that cannot be used at all; `status_message` then says why. `renewed` and `next_renewal` are when
+    this process got new tokens for it, and will; `unavailable`: only a new login helps.
     """
 
     name: str
@@ -49,6 +50,9 @@ class AuthFile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     weight: int | None = None
     request_retry: int | None = None
     websockets: bool | None = None
+    unavailable: bool = False
+    renewed: str = ""
+    next_renewal: str = ""
 
 
 class _Said(Struct, frozen=True):
@@ -93,7 +97,7 @@ def describe(name: str, size: int, modified_at: float, content: bytes | str) -> 
         id=name,
         auth_index=index_of(name),
         size=size,
-        modtime=_time(modified_at),
+        modtime=rfc3339(modified_at),
         type=kind,
         provider=kind,
         source="file",
@@ -129,7 +133,7 @@ def _status(kind: str, problem: str, *, is_disabled: bool) -> Status:
     return "unknown" if kind == "unknown" else "active"
 
 
-def _time(at: float) -> str:
+def rfc3339(at: float) -> str:
     at = min(max(at, 0.0), _LAST_SECOND)
     return f"{datetime.fromtimestamp(int(at), UTC).replace(tzinfo=None).isoformat()}Z"
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
+
+from cliproxy.stores.folders import make_private
 
 _SUFFIX = ".tokens"
 
@@ -32,15 +34,15 @@ _DECODER = msgspec.json.Decoder(Entry)
 
 
 class TokenJournal:
-    """One folder, 0700, with one file for each refresh that is under way."""
+    """One folder, 0700, with one file for each refresh that is under way. The folder may change from call to call."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Callable[[], Path]) -> None:
         self._folder = folder
 
     def write(self, entry: Entry) -> None:
         """On disk when this returns. Raises OSError."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self._path(entry.name)
+        make_private(path.parent)
         temporary = path.with_suffix(".tmp")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
@@ -48,7 +50,7 @@ class TokenJournal:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        self._sync()
+        _sync(path.parent)
 
     def forget(self, name: str) -> None:
         with contextlib.suppress(OSError):
@@ -60,22 +62,14 @@ class TokenJournal:
     def names(self) -> list[str]:
         """Of the files whose tokens a process that ended too early has left here."""
         try:
-            paths = sorted(self._folder.glob(f"*{_SUFFIX}"))
+            paths = sorted(self._folder().glob(f"*{_SUFFIX}"))
         except OSError:
             return []
         return [entry.name for path in paths if (entry := _read(path)) is not None]
 
     def _path(self, name: str) -> Path:
         """A digest, since a file's name may be as long as names can be."""
-        return self._folder / f"{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}{_SUFFIX}"
-
-    def _sync(self) -> None:
-        with contextlib.suppress(OSError):
-            descriptor = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+        return self._folder() / f"{hashlib.sha256(name.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}{_SUFFIX}"
 
 
 def _read(path: Path) -> Entry | None:
@@ -84,3 +78,13 @@ def _read(path: Path) -> Entry | None:
         return _DECODER.decode(path.read_bytes())
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def _sync(folder: Path) -> None:
+    """Make the new name durable; some network drives refuse, and then their own promise has to do."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

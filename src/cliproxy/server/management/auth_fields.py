@@ -13,7 +13,7 @@ from msgspec.json import Decoder
 from cliproxy.canon.errors import Conflict, InvalidRequest, NotFound
 from cliproxy.config import rules
 from cliproxy.gateway.plane import Plane
-from cliproxy.server.management.auth_files import NAME, STALE_FILE, worded
+from cliproxy.server.management.auth_files import NAME, STALE_FILE, settled, worded
 from cliproxy.server.management.base import DONE, OK, Answer, Asked, Operation, Row, Schema, told
 from cliproxy.stores.auth_files import AuthFiles, BadName, checked
 from cliproxy.stores.auth_listing import index_of
@@ -234,7 +234,7 @@ ROWS = (
         tag="Auth files",
         operations={
             "PATCH": Operation(
-                handle=_set_status,
+                handle=settled(_set_status),
                 summary="Take an account out of use, or back into it",
                 bodies={
                     "application/json": {
@@ -267,7 +267,7 @@ ROWS = (
         tag="Auth files",
         operations={
             "PATCH": Operation(
-                handle=_set_fields,
+                handle=settled(_set_fields),
                 summary="Set members of a credential file; all others stay as they are. A dot in a name leads into an"
                 " object. `null` is stored, but takes `weight` and `request_retry` away. `headers` are merged; one with"
                 " an empty value goes",

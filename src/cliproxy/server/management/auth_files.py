@@ -13,7 +13,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 from msgspec.json import Decoder
 
 from cliproxy.canon.errors import (
@@ -26,10 +26,10 @@ from cliproxy.canon.errors import (
 )
 from cliproxy.gateway.plane import Plane
 from cliproxy.gateway.snapshot import Snapshot
-from cliproxy.server.management.base import OK, Answer, Asked, Operation, Parameter, Row, Schema, told
+from cliproxy.server.management.base import OK, Answer, Asked, Handle, Operation, Parameter, Row, Schema, told
 from cliproxy.server.management.uploads import Uploaded, files_of, is_form
 from cliproxy.stores.auth_files import MOST_BYTES, AuthFiles, BadName, Look, OverSize, checked
-from cliproxy.stores.auth_listing import AuthFile
+from cliproxy.stores.auth_listing import AuthFile, rfc3339
 from cliproxy.wire.json_edits import BadJson
 
 FORM_BYTES = 64 * 1024 * 1024
@@ -49,13 +49,30 @@ async def _list(plane: Plane, asked: Asked) -> Answer:
 
     def work() -> Answer:
         files = _filtered(plane.auth_files.listed(), asked)
-        if limit is None and offset is None:
-            return told({"files": files})
         begin = offset or 0
         end = len(files) if limit is None else begin + limit
-        return told({"files": files[begin:end], "total": len(files)})
+        shown = [_standing(plane, file) for file in files[begin:end]]
+        if limit is None and offset is None:
+            return told({"files": shown})
+        return told({"files": shown, "total": len(files)})
 
     return await _done("read", work)
+
+
+def _standing(plane: Plane, file: AuthFile) -> AuthFile:
+    """What is known of a file's account besides what the file says."""
+    standing = plane.accounts.standing(file.name)
+    renewals = standing.renewals
+    if not standing.problem and not renewals.last_at and not renewals.next_at:
+        return file
+    return structs.replace(
+        file,
+        status="error" if standing.problem and file.status == "active" else file.status,
+        status_message=standing.problem or file.status_message,
+        unavailable=renewals.is_dead,
+        renewed=rfc3339(renewals.last_at) if renewals.last_at else "",
+        next_renewal=rfc3339(renewals.next_at) if renewals.next_at else "",
+    )
 
 
 def _filtered(files: list[AuthFile], asked: Asked) -> list[AuthFile]:
@@ -213,6 +230,18 @@ async def _names(asked: Asked) -> Sequence[str]:
     if not isinstance(wanted, _Names):
         return wanted
     return (*(wanted.names or ()), *(() if wanted.name is None else (wanted.name,)))
+
+
+def settled(handle: Handle) -> Handle:
+    """`handle`, with its effect on the accounts there before the answer: they serve, or do no longer."""
+
+    async def handled(plane: Plane, asked: Asked) -> Answer:
+        try:
+            return await handle(plane, asked)
+        finally:
+            await plane.accounts.look()
+
+    return handled
 
 
 # -- failures and outcomes
@@ -381,7 +410,7 @@ ROWS = (
                 refusals={400: "`invalid limit` or `invalid offset`"},
             ),
             "POST": Operation(
-                handle=_upload,
+                handle=settled(_upload),
                 summary="Store a credential file, or replace the one of that name. Several come as parts `file` of a"
                 " form; each is stored or refused by itself",
                 parameters=(Parameter(name="name", what="the file's name, for a body that is no form"),),
@@ -395,7 +424,7 @@ ROWS = (
                 },
             ),
             "DELETE": Operation(
-                handle=_delete,
+                handle=settled(_delete),
                 summary="Delete one credential file, several or all",
                 parameters=(
                     Parameter(name="name", what="the file's name; may come several times"),

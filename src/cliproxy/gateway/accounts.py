@@ -1,0 +1,82 @@
+"""The accounts that somebody logged in with: from their files to what requests are served from.
+
+`Folder` sees what changes, `Vault` holds the tokens, the runtime compiles the accounts. Here they meet: tokens are there
+before an account serves, and stay until it no longer does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+from msgspec import Struct
+
+from cliproxy.gateway.folder import Change, Folder, Reading, Shelf
+from cliproxy.gateway.runtime import Runtime
+from cliproxy.gateway.vault import Renewals, Vault
+from cliproxy.providers.accounts import AccountFile, Members, Trouble
+
+_DECODER = msgspec.json.Decoder(dict[str, object])
+_NO_OBJECT = Trouble("It is no JSON object.")
+
+ReadFile = Callable[[str, Members], Reading]
+
+
+class Standing(Struct, frozen=True):
+    """How it stands with one credential file. `account` None: it serves nothing, `problem` says why."""
+
+    account: AccountFile | None
+    problem: str
+    renewals: Renewals
+
+
+class Accounts:
+    """`read_file` tells what a credential file's name and members mean."""
+
+    def __init__(
+        self, runtime: Runtime, shelf: Shelf, vault: Vault, read_file: ReadFile, epoch_ns: Callable[[], int]
+    ) -> None:
+        self.vault = vault
+        self._runtime = runtime
+        self._read_file = read_file
+        self._folder = Folder(shelf, self._read, runtime.monotonic, epoch_ns)
+        self._looking = asyncio.Lock()
+
+    async def follow(self) -> None:
+        """Keep the accounts as their files are. Runs until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(self._folder.pause)
+
+    async def look(self) -> None:
+        """Look now: what has been written before this call is in effect when it returns. Only a file that cannot be
+        used keeps its old account for a moment, since it may be in the middle of being written."""
+        async with self._looking:
+            await self._folder.look(self._publish)
+
+    def standing(self, name: str) -> Standing:
+        trouble = self._folder.problems.get(name)
+        renewals = self.vault.renewals(name)
+        return Standing(self._runtime.files.get(name), trouble.problem if trouble else renewals.problem, renewals)
+
+    async def _publish(self, change: Change) -> None:
+        runtime = self._runtime
+        gone = [upstream for name in change.withdrawn for upstream in runtime.snapshot.of_files.get(name, ())]
+        for file in change.adopted.values():
+            self.vault.adopt(file)
+        await runtime.adopt_files(change.adopted, change.withdrawn)
+        for name in change.withdrawn:
+            self.vault.drop(name)
+        for upstream in gone:
+            runtime.pool.wake(upstream.account.id)
+        for name in change.adopted:
+            for upstream in runtime.snapshot.of_files.get(name, ()):
+                runtime.pool.wake(upstream.account.id, "auth")
+
+    def _read(self, name: str, content: bytes) -> Reading:
+        try:
+            members = _DECODER.decode(content)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return _NO_OBJECT
+        return self._read_file(name, members)
