@@ -2,7 +2,7 @@
 #
 #   /CLIProxyAPI/config.yaml   the configuration, mounted as a single file
 #   /root/.cli-proxy-api       what `auth-dir: ~/.cli-proxy-api` means in here; also for a first configuration
-#   /CLIProxyAPI/logs          kept for existing mounts
+#   /CLIProxyAPI/logs          records of requests and log files
 #
 # It runs as user 1000 and not as root; that user's home is /root for the sake of the second line. What is mounted must
 # be readable by 1000 (README.md, Docker). Everything is installed from wheels: no compiler, no second stage.

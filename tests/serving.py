@@ -71,6 +71,11 @@ class Serving:
     def port(self) -> int:
         return self._gateway.address[1]
 
+    @property
+    def accounts(self) -> int:
+        """How many serve."""
+        return self._gateway.stock[0]
+
     def stop(self) -> None:
         self._gateway.stop()
         self._thread.join(10)

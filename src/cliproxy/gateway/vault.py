@@ -140,7 +140,7 @@ class Vault:
 
     async def keep_fresh(self) -> None:
         """Renew ahead of time, some at once. Runs until cancelled."""
-        await self._recover()
+        await self.recover()
         while True:
             now = self._runtime.epoch()
             while self._due and self._due[0][0] <= now and len(self._running) < _AT_ONCE:
@@ -229,7 +229,7 @@ class Vault:
 
         self._files.change(entry.name, edit)
 
-    async def _recover(self) -> None:
+    async def recover(self) -> None:
         """Finish what a process that was ended in between had begun."""
         for name in await asyncio.to_thread(self._journal.names):
             try:

@@ -13,14 +13,12 @@ from cliproxy.server.management.base import Answer, Asked, told
 from cliproxy.server.management.table import BASE, find, operation_of
 from cliproxy.wire.http import Headers, header
 
-_ANY_PAGE: Headers = ((b"access-control-allow-origin", b"*"),)
 # Browsers do not let `*` stand for `Authorization`, and some not for anything.
+_ALLOWED_HEADERS = (
+    b"Authorization, Content-Type, If-Match, If-None-Match, X-Management-Key, X-Api-Key, X-Goog-Api-Key, *"
+)
 _TO_PAGES: Headers = (
     (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-    (
-        b"access-control-allow-headers",
-        b"Authorization, Content-Type, If-Match, If-None-Match, X-Management-Key, X-Api-Key, X-Goog-Api-Key, *",
-    ),
     (
         b"access-control-expose-headers",
         b"X-CPA-VERSION, X-CPA-COMMIT, X-CPA-BUILD-DATE, X-CPA-SUPPORT-PLUGIN, X-Request-Id, ETag, Retry-After, "
@@ -34,6 +32,8 @@ VERSION: Headers = (
     (b"x-cpa-build-date", b"unknown"),
     (b"x-cpa-support-plugin", b"false"),
 )
+_TAGGED_BYTES = 4 * 1024 * 1024
+"""Longer answers, which only logs are, get no tag: making one would hold up everybody else."""
 _PRIVATE: Headers = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
 
@@ -43,11 +43,13 @@ def is_management(path: str) -> bool:
 
 def cors(exchange: Exchange, config: Config) -> Headers:
     """What lets web pages use this API: pages of any origin, or of those that the configuration names."""
+    wanted = header(exchange.headers, b"access-control-request-headers")
+    to_pages: Headers = ((b"access-control-allow-headers", wanted or _ALLOWED_HEADERS), *_TO_PAGES)
     if "*" in config.cors_origins:
-        return _ANY_PAGE + _TO_PAGES
+        return ((b"access-control-allow-origin", b"*"), *to_pages)
     origin = header(exchange.headers, b"origin")
     if origin.decode("latin-1") in config.cors_origins:
-        return ((b"access-control-allow-origin", origin), (b"vary", b"origin"), *_TO_PAGES)
+        return ((b"access-control-allow-origin", origin), (b"vary", b"origin"), *to_pages)
     return ((b"vary", b"origin"),)
 
 
@@ -63,7 +65,7 @@ async def serve(plane: Plane | None, exchange: Exchange) -> None:
         operation = operation_of(row, exchange.method)
     answer = await operation.handle(plane, Asked(plane.runtime, exchange, segment))
     headers = answer.headers
-    if exchange.method == "GET":
+    if exchange.method == "GET" and len(answer.content) <= _TAGGED_BYTES:
         headers += ((b"etag", answer.etag.encode()),)
     await exchange.reply(answer.status, headers, answer.content)
 
