@@ -12,23 +12,30 @@ from msgspec import Struct
 from cliproxy.routing.accounts import Account
 
 
-class Candidate(Struct, frozen=True):
+class Candidate(Struct, frozen=True, gc=False):
     """An account for a model, and the model's name there."""
 
     account: Account
     model: str
 
 
+_Places = dict[tuple[str, ...], dict[str, int]]
+
+
 class Tier(Struct, frozen=True):
-    """Candidates of one priority, in stable order; `places` finds an account's place by its id."""
+    """Candidates of one priority, in stable order; `places` finds an account's place by its id. Models that the same
+    accounts serve share it: with thousands of accounts it is what a route weighs most."""
 
     priority: int
     candidates: tuple[Candidate, ...]
     places: dict[str, int]
 
     @classmethod
-    def of(cls, priority: int, candidates: Sequence[Candidate]) -> "Tier":
-        places = {candidate.account.id: place for place, candidate in enumerate(candidates)}
+    def of(cls, priority: int, candidates: Sequence[Candidate], known: "_Places") -> "Tier":
+        accounts = tuple(candidate.account.id for candidate in candidates)
+        places = known.get(accounts)
+        if places is None:
+            places = known[accounts] = {account: place for place, account in enumerate(accounts)}
         return cls(priority, tuple(candidates), places)
 
 
@@ -51,11 +58,12 @@ class Catalog:
         listed: dict[str, list[Candidate]] = {}
         for account in accounts:
             for served in account.serves:
-                if not _is_excluded(served.public, account):
+                if not account.excluded or not _is_excluded(served.public, account):
                     for name in _names(served.public, account):
                         listed.setdefault(name, []).append(Candidate(account, served.name))
         self._accounts = tuple(accounts)
-        self._routes = {name: _route(name, candidates) for name, candidates in listed.items()}
+        places: _Places = {}
+        self._routes = {name: _route(name, candidates, places) for name, candidates in listed.items()}
         self._memo: dict[str, Route | None] = {}
 
     @property
@@ -82,7 +90,7 @@ class Catalog:
                 if _is_of_family(name, account, wildcard=wildcard) and not _is_excluded(name, account):
                     found.append(Candidate(account, name))
             if found:
-                return _route(model, found)
+                return _route(model, found, {})
         return None
 
 
@@ -104,13 +112,15 @@ def _is_excluded(model: str, account: Account) -> bool:
     return any(fnmatchcase(model, pattern) for pattern in account.excluded)
 
 
-def _route(model: str, candidates: Sequence[Candidate]) -> Route:
+def _route(model: str, candidates: Sequence[Candidate], places: _Places) -> Route:
     unique: dict[str, Candidate] = {}
     for candidate in candidates:
         unique.setdefault(candidate.account.id, candidate)
     priorities = sorted({candidate.account.priority for candidate in unique.values()}, reverse=True)
     tiers = (
-        Tier.of(priority, [candidate for candidate in unique.values() if candidate.account.priority == priority])
+        Tier.of(
+            priority, [candidate for candidate in unique.values() if candidate.account.priority == priority], places
+        )
         for priority in priorities
     )
     return Route(model, tuple(tiers))
