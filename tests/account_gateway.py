@@ -82,9 +82,10 @@ class AccountGateway:
         vendors: Simulator,
         *kinds: str,
         text: str = "",
+        retries: int = 0,
         more: Mapping[str, Mapping[str, object]] | None = None,
     ) -> None:
-        self._config = read(f"{vendors.endpoints()}\napi-keys: [test-key]\nrequest-retry: 0\n{text}").config
+        self._config = read(f"{vendors.endpoints()}\napi-keys: [test-key]\nrequest-retry: {retries}\n{text}").config
         members = {f"{kind}.json": vendors.accounts.issue(kind, EMAILS[kind]) for kind in kinds} | dict(more or {})
         self.files: dict[str, AccountFile] = {}
         tokens: dict[str, Secret] = {}

@@ -294,6 +294,7 @@ def _uvicorn_config(runtime: Runtime, plane: Plane | None, environment: Mapping[
         access_log=False,
         server_header=False,
         date_header=False,
+        proxy_headers=False,  # `trusted-proxies` decides who may speak for others, and the gate needs the real peer
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
     )
 

@@ -17,8 +17,11 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.reads = 0
+        self.is_readable = True
 
     def stamps(self) -> Mapping[str, Stamp]:
+        if not self.is_readable:
+            raise PermissionError(13, "Permission denied")
         found = {}
         for path in sorted(self.folder.glob("*.json")):
             stat = path.stat()
@@ -200,6 +203,21 @@ def test_a_file_with_a_mistake_is_told_once(scene: Scene, caplog: pytest.LogCapt
     assert [record.message for record in caplog.records] == [
         "a.json in the folder of accounts is not used: The file is no JSON."
     ]
+
+
+def test_a_folder_that_cannot_be_read_changes_nothing(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.write("a.json", "a@x")
+    scene.look()
+    scene.shelf.is_readable = False
+
+    assert scene.look() == scene.look() == []
+    assert scene.accounts == {"a.json": "a@x"}
+    assert len(caplog.records) == 1
+
+    scene.shelf.is_readable = True
+    scene.write("b.json", "b@x")
+    scene.look()
+    assert scene.accounts == {"a.json": "a@x", "b.json": "b@x"}
 
 
 def test_ten_thousand_files_come_in_portions_within_seconds(scene: Scene) -> None:

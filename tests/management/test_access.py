@@ -236,6 +236,29 @@ def test_040_five_wrong_keys_lock_another_machine_out(manage: Manage) -> None:
 
 
 @remote_peer
+@pytest.mark.parametrize("edge", ["fast", "asgi"])
+def test_a_stranger_cannot_pass_for_others(manage: Manage, edge: str) -> None:
+    managed = manage(REMOTE, edge=edge)
+
+    for number in range(5):
+        headers = {"Authorization": "Bearer wrong", "X-Forwarded-For": f"203.0.113.{number}"}
+        assert _from_elsewhere(managed, headers=headers).told == WRONG
+
+    assert _from_elsewhere(managed, headers=BEARER | {"X-Forwarded-For": "203.0.113.99"}).status == 403
+
+
+def test_strangers_behind_a_proxy_on_this_machine_that_is_not_trusted_are_one_caller(manage: Manage) -> None:
+    managed = manage(REMOTE, edge="asgi")
+
+    for number in range(5):
+        headers = {"Authorization": "Bearer wrong", "X-Forwarded-For": f"203.0.113.{number}"}
+        assert managed.get("/debug", headers=headers).told == WRONG
+
+    assert managed.get("/debug", headers=BEARER | {"X-Forwarded-For": "203.0.113.99"}).status == 403
+    assert managed.get("/debug").told == SHOWN
+
+
+@remote_peer
 def test_041_a_right_key_in_between_forgives(manage: Manage) -> None:
     managed = manage(REMOTE)
 

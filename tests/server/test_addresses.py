@@ -173,7 +173,7 @@ def test_streams_without_alt_sse_are_one_json_array(caller):
         ("POST", "/v1beta/models/gemini-2.5-flash:batchGenerateContent", 501, "gemini"),
         ("POST", "/v1/models/gemini-2.5-flash:embedContent", 501, "gemini"),
         ("POST", "/v1beta/models/gemini-2.5-flash:batchEmbedContents", 501, "gemini"),
-        ("POST", "/v1internal:nothing", 404, "gemini"),
+        ("POST", "/v1internal/nothing", 404, "gemini"),
         ("POST", "/healthz", 405, "openai-chat"),
         ("POST", "/", 405, "openai-chat"),
     ],

@@ -478,6 +478,16 @@ def test_there_is_no_lock_on_a_file_that_is_not_there(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_links_in_a_circle_lead_to_no_file(tmp_path):
+    link = tmp_path / "link.yaml"
+    link.symlink_to(link)
+
+    with pytest.raises(OSError, match="symbolic links"):
+        ConfigFile(link).lock()
+    with pytest.raises(OSError, match="symbolic links"):
+        ConfigFile(link).save("port: 2\n")
+
+
 def test_what_a_killed_writer_has_left_is_removed_under_the_lock(path):
     left, kept = path.with_name(".config.yaml.0123abcd.tmp"), path.with_name(".other.yaml.0123abcd.tmp")
     left.touch()

@@ -1,7 +1,8 @@
 """The entry point: which command was meant, and how it ends.
 
-Exit codes: 0 done, or stopped by a first signal; 1 the configuration, the start or a demo is at fault (one line on
-stderr says why); 2 wrong usage; 130 interrupted (128 + signal for a second signal while `serve` is stopping).
+Exit codes: 0 done, or stopped by a first signal; 1 the configuration, the start, a demo or a login is at fault (stderr
+says why); 2 wrong usage; 130 interrupted (128 + signal for a second signal while `serve` is stopping, 143 for a login that
+is terminated).
 
 Commands are loaded when they are asked for, the one exception to "no imports inside functions": serving must not pay,
 in start time and memory, for the simulator and the demo. The flags of the Go program are accepted in both spellings,

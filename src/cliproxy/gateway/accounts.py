@@ -24,9 +24,11 @@ ReadFile = Callable[[str, Members], Reading]
 
 
 class Standing(Struct, frozen=True):
-    """How it stands with one credential file. `account` None: it serves nothing, `problem` says why."""
+    """How it stands with one credential file. `account` None: it serves nothing, `problem` says why. `accounts` are the
+    ids of those that requests are served from."""
 
     account: AccountFile | None
+    accounts: tuple[str, ...]
     problem: str
     renewals: Renewals
 
@@ -58,7 +60,11 @@ class Accounts:
     def standing(self, name: str) -> Standing:
         trouble = self._folder.problems.get(name)
         renewals = self.vault.renewals(name)
-        return Standing(self._runtime.files.get(name), trouble.problem if trouble else renewals.problem, renewals)
+        upstreams = self._runtime.snapshot.of_files.get(name, ())
+        accounts = tuple(upstream.account.id for upstream in upstreams)
+        return Standing(
+            self._runtime.files.get(name), accounts, trouble.problem if trouble else renewals.problem, renewals
+        )
 
     async def _publish(self, change: Change) -> None:
         runtime = self._runtime

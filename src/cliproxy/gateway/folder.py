@@ -7,6 +7,7 @@ content: a file that was touched or rewritten with the same bytes is no news.
 * A file that cannot be used is given a moment: it may be in the middle of being written. Then its account is withdrawn
   and its problem is told, once.
 * An empty file is waited for; the account that it held stays in use meanwhile.
+* A folder that cannot be read changes nothing.
 * A file that was renamed is one that is gone and one that is new; nothing is left of the old name.
 * Many files at once are adopted in growing portions, so that the first serve while the last are still read.
 """
@@ -45,7 +46,7 @@ class Shelf(Protocol):
     """The folder."""
 
     def stamps(self) -> Mapping[str, Stamp]:
-        """All credential files by name. A folder that is not there has none."""
+        """All credential files by name. A folder that is not there has none. Raises OSError."""
         ...
 
     def read(self, name: str) -> bytes:
@@ -80,6 +81,7 @@ class Folder:
         self._seen: dict[str, _Seen] = {}
         self._published: dict[str, AccountFile] = {}
         self._told: set[tuple[str, str]] = set()
+        self._is_blind = False
         self.problems: dict[str, Trouble] = {}
 
     @property
@@ -95,7 +97,14 @@ class Folder:
                 await publish(change)
 
     def _portions(self) -> Iterator[Change]:
-        stamps = self._shelf.stamps()
+        try:
+            stamps = self._shelf.stamps()
+        except OSError as error:
+            if not self._is_blind:
+                _log.warning("The folder of accounts cannot be read (%s); they stay as they are.", error.strerror)
+            self._is_blind = True
+            return
+        self._is_blind = False
         gone = self._seen.keys() - stamps.keys()
         for name in gone:
             del self._seen[name]

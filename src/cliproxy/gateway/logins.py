@@ -23,10 +23,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from functools import partial
+from secrets import token_bytes
 from typing import Literal, Protocol
 
 from msgspec import Struct
@@ -202,7 +202,7 @@ class Means(Struct, frozen=True, eq=False):
     clock: Clock
     secrets: Callable[[], ClientSecrets] = ClientSecrets
     on_saved: Callable[[tuple[str, ...]], Awaitable[None]] = _nobody
-    random_bytes: RandomBytes = secrets.token_bytes
+    random_bytes: RandomBytes = token_bytes
 
 
 class _Shared:
@@ -246,7 +246,7 @@ class LoginDesk:
     def __init__(self, means: Means, patience: float = WAIT_SECONDS) -> None:
         self._means = means
         self._patience = patience
-        self._key = secrets.token_bytes(32)
+        self._key = token_bytes(32)
         self._flows: dict[bytes, _Flow] = {}
         self._shared: dict[tuple[str, str, int], _Shared] = {}
         self._opening = asyncio.Lock()
@@ -406,9 +406,10 @@ class LoginDesk:
 
     async def close(self) -> None:
         """End all logins, and stop listening."""
-        for task in (tasks := list(self._tasks)):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := list(self._tasks):  # a login that ends leaves one to its listener
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         for shared in self._shared.values():
             shared.listener.close()
         self._shared.clear()

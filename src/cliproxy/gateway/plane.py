@@ -7,7 +7,6 @@ from msgspec import Struct
 from cliproxy.gateway.accounts import Accounts
 from cliproxy.gateway.desk import ConfigDesk
 from cliproxy.gateway.gate import Gate
-from cliproxy.gateway.logins import Logins, NoLogins
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.stores.app_log import AppLog
 from cliproxy.stores.auth_files import AuthFiles
@@ -37,4 +36,3 @@ class Plane:
         self.logs = logs
         self.auth_files = auth_files
         self.accounts = accounts
-        self.logins: Logins = NoLogins()

@@ -190,7 +190,7 @@ class _Attempt:
         self._is_settled = True
         runtime = self.runtime
         runtime.pool.release(self.lease, runtime.monotonic(), verdict)
-        if verdict is None or verdict.fault != "caller":
+        if verdict is None or verdict.fault not in ("caller", "identity"):
             runtime.usage.judged(self.lease.candidate.account.id, runtime.epoch(), is_success=verdict is None)
 
     def give_back(self) -> None:

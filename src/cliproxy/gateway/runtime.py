@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Set
 from typing import Protocol
 
 from cliproxy.config.schema import Config
+from cliproxy.gateway.logins import Logins, NoLogins
 from cliproxy.gateway.snapshot import NO_FILES, NO_KINDS, Snapshot, compile_snapshot
 from cliproxy.gateway.usage import UsageLedger
 from cliproxy.providers.accounts import AccountFile, AccountProvider
@@ -61,6 +62,7 @@ class Runtime:
         self.listings: dict[str, tuple[str, ...]] = {}
         self.files: Mapping[str, AccountFile] = NO_FILES
         self.tokens: Tokens | None = None
+        self.logins: Logins = NoLogins()
         self.is_draining = False
         self.request_logs: RequestLogs | None = None
         self.followers: list[Callable[[Config], None]] = []

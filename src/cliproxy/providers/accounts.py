@@ -8,7 +8,7 @@ in the file. Tokens are not kept in an `AccountFile`: they are read when they ar
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -145,6 +145,7 @@ class CodeLogin(Protocol):
         ...
 
 
+@runtime_checkable
 class DeviceLogin(Protocol):
     """A login on another device."""
 

@@ -43,6 +43,7 @@ HOT = (
     b"/v1/completions",
     b"/v1beta/models/",
     b"/v1/models/",
+    b"/v1internal:",
 )
 
 # Bodies that say they are larger than this are taken only from callers who may enter; others cost us no memory.

@@ -17,7 +17,7 @@ from cliproxy.gateway.calls import Call
 from cliproxy.gateway.exchange import Exchange
 from cliproxy.gateway.relay import relay
 from cliproxy.gateway.runtime import Runtime
-from cliproxy.server import code_assist
+from cliproxy.server import callbacks, code_assist
 from cliproxy.wire.http import header
 
 Handler = Callable[[Runtime, Exchange, "Door"], Awaitable[None]]
@@ -99,6 +99,11 @@ async def _ready(runtime: Runtime, exchange: Exchange, _: Door) -> None:
         await exchange.reply(200, listing.JSON, b'{"status":"ready"}')
 
 
+async def _return(runtime: Runtime, exchange: Exchange, _: Door) -> None:
+    page = await callbacks.answer(runtime.logins, callbacks.DOORS[exchange.path], exchange.query.decode("latin-1"))
+    await exchange.reply(page.status, page.headers, page.body)
+
+
 _CHAT, _RESPONSES = openai_chat.DIALECT, openai_responses.DIALECT
 _MESSAGES, _GEMINI, _GEMINI_ARRAY = anthropic.DIALECT, gemini.DIALECT, gemini.ARRAY
 _CODE_ASSIST, _CODE_ASSIST_ARRAY = gemini_cli.DIALECT, gemini_cli.ARRAY
@@ -113,6 +118,7 @@ DOORS: dict[str, Door] = {
     "/": Door(_root, _CHAT, _READ, needs_key=False),
     "/healthz": Door(_alive, _CHAT, _READ, needs_key=False),
     "/readyz": Door(_ready, _CHAT, _READ, needs_key=False),
+    **{path: Door(_return, _CHAT, ("GET",), needs_key=False) for path in callbacks.DOORS},
 }
 ID_NAMES: dict[str, bytes] = {anthropic.NAME: b"request-id"}
 """Where a dialect's SDKs look for the request's id, besides `x-request-id`."""

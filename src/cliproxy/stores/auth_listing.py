@@ -22,8 +22,9 @@ class AuthFile(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `modtime` is RFC 3339 in UTC. `type` is what the file says, "unknown" when it says nothing usable. `auth_index` is
     opaque, and stays as long as the name does. `expired` and `last_refresh` are the file's own texts. `status` is
-    "error" for a file that cannot be used at all; `status_message` then says why. `renewed` and `next_renewal` are when
-    this process got new tokens for it, and will; `unavailable`: only a new login helps.
+    "error" for a file that cannot be used at all; `status_message` then says why. `success` and `failed`
+    count what its accounts were asked since the start; `renewed` and `next_renewal` are when this process got new tokens
+    for it, and will; `unavailable`: only a new login helps.
     """
 
     name: str
@@ -50,6 +51,8 @@ class AuthFile(Struct, frozen=True, kw_only=True, omit_defaults=True):
     weight: int | None = None
     request_retry: int | None = None
     websockets: bool | None = None
+    success: int | None = None
+    failed: int | None = None
     unavailable: bool = False
     renewed: str = ""
     next_renewal: str = ""

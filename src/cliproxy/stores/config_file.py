@@ -96,7 +96,7 @@ class ConfigFile:
 
     def lock(self, patience: float = 10.0) -> FileLock:
         """Keep other processes of ours from writing; see `file_lock.lock`. What a killed one left behind is removed."""
-        path = self.path.resolve(strict=True)
+        path = self._target()
         held = lock(path, patience)
         if held.is_alone:
             _sweep(path)
@@ -114,7 +114,7 @@ class ConfigFile:
         content = text.encode()
         before, self.adopted = self.adopted, _digest(content)
         try:
-            _replace(self.path.resolve(strict=True), content, instead_of)
+            _replace(self._target(), content, instead_of)
         except OSError:
             self.adopted = before
             raise
@@ -134,6 +134,13 @@ class ConfigFile:
         while True:
             await asyncio.sleep(interval)
             await watch.poll(clock())
+
+    def _target(self) -> Path:
+        """The file that the path leads to, through links."""
+        try:
+            return self.path.resolve(strict=True)
+        except RuntimeError as error:  # before Python 3.13 no OSError
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from error
 
 
 class _Sight(Struct, frozen=True):

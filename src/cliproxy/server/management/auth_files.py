@@ -63,10 +63,13 @@ def _standing(plane: Plane, file: AuthFile) -> AuthFile:
     """What is known of a file's account besides what the file says."""
     standing = plane.accounts.standing(file.name)
     renewals = standing.renewals
-    if not standing.problem and not renewals.last_at and not renewals.next_at:
+    if standing.account is None and not standing.problem:
         return file
+    counted = [plane.runtime.usage.accounts.get(account) for account in standing.accounts]
     return structs.replace(
         file,
+        success=sum(tally.success for tally in counted if tally is not None),
+        failed=sum(tally.failed for tally in counted if tally is not None),
         status="error" if standing.problem and file.status == "active" else file.status,
         status_message=standing.problem or file.status_message,
         unavailable=renewals.is_dead,

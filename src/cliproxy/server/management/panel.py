@@ -1,21 +1,17 @@
-"""What panels ask besides the configuration: the version, the models we know, logins under way, and an end of rests."""
+"""What panels ask besides the configuration: the version, the models we know, and an end of rests."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from urllib.parse import parse_qs, urlsplit
 
-import msgspec
 from msgspec import Struct
 from msgspec.json import Decoder
 
 from cliproxy import __version__
-from cliproxy.canon.errors import CallerFault, InvalidRequest, NotFound, Unsupported
+from cliproxy.canon.errors import InvalidRequest, NotFound
 from cliproxy.canon.models import ModelEntry
-from cliproxy.gateway.logins import Callback
 from cliproxy.gateway.plane import Plane
-from cliproxy.server.management.base import OK, Answer, Asked, Operation, Parameter, Row, Schema, told
+from cliproxy.server.management.base import Answer, Asked, Operation, Row, Schema, told
 
 # -- version and models -----------------------------------------------------------------------------------------------
 
@@ -83,117 +79,6 @@ async def _reset(plane: Plane, asked: Asked) -> Answer:
     return told({"status": "ok", "auth_index": account, "models": models})
 
 
-# -- logins -----------------------------------------------------------------------------------------------------------
-
-_PROVIDERS: Mapping[str, str] = {
-    "anthropic": "claude",
-    "claude": "claude",
-    "codex": "codex",
-    "openai": "codex",
-    "gemini": "gemini-cli",
-    "gemini-cli": "gemini-cli",
-    "google": "gemini-cli",
-}
-_STATE = re.compile(r"(?!.*\.\.)[A-Za-z0-9_.-]{1,128}")
-
-
-class _Returned(Struct):
-    """The address that a browser ended at, or what stood in it."""
-
-    provider: str | None = None
-    redirect_url: str | None = None
-    code: str | None = None
-    state: str | None = None
-    error: str | None = None
-
-
-_RETURNED = Decoder(_Returned)
-
-
-async def _status(plane: Plane, asked: Asked) -> Answer:
-    state = (asked.first("state") or "").strip()
-    if not state:
-        return OK
-    if not _STATE.fullmatch(state):
-        return _failed("invalid state", 400)
-    status = plane.logins.status(state)
-    if status is None:
-        return _failed("unknown or expired state", 200)
-    if status.problem:
-        return _failed(status.problem, 200)
-    return told({"status": "wait"}) if status.is_pending else OK
-
-
-async def _finish_pasted(plane: Plane, asked: Asked) -> Answer:
-    try:
-        returned = _RETURNED.decode(await asked.body())
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return _failed("invalid body", 400)
-    return await _finish(plane, returned)
-
-
-async def _finish_redirected(plane: Plane, asked: Asked) -> Answer:
-    return await _finish(plane, _Returned(**{name: asked.first(name) for name in _Returned.__struct_fields__}))
-
-
-async def _finish(plane: Plane, returned: _Returned) -> Answer:
-    try:
-        await plane.logins.finish(_callback(returned))
-    except CallerFault as error:
-        return _failed(error.problem.message, error.problem.status)
-    return OK
-
-
-def _callback(returned: _Returned) -> Callback:
-    """What stands in the body wins over what stands in the address. Raises InvalidRequest."""
-    pasted = _query_of((returned.redirect_url or "").strip())
-    state, code, error = (
-        (given or "").strip() or pasted.get(name, [""])[0].strip()
-        for name, given in (("state", returned.state), ("code", returned.code), ("error", returned.error))
-    )
-    if not state:
-        raise InvalidRequest("state is required")
-    if not _STATE.fullmatch(state):
-        raise InvalidRequest("invalid state")
-    if not code and not error:
-        raise InvalidRequest("code or error is required")
-    if (provider := _PROVIDERS.get((returned.provider or "").strip().lower())) is None:
-        raise InvalidRequest("unsupported provider")
-    return Callback(provider, state, code, error)
-
-
-def _query_of(address: str) -> Mapping[str, list[str]]:
-    if not address:
-        return {}
-    try:
-        parts = urlsplit(address)
-    except ValueError as error:
-        raise InvalidRequest("invalid redirect_url") from error
-    if parts.scheme not in ("http", "https") or not parts.netloc:
-        raise InvalidRequest("invalid redirect_url")
-    return parse_qs(parts.query)
-
-
-async def _cancel(plane: Plane, asked: Asked) -> Answer:
-    state = (asked.first("state") or "").strip()
-    if not state:
-        raise InvalidRequest("missing state")
-    if not _STATE.fullmatch(state):
-        raise InvalidRequest("invalid state")
-    return told({"status": "ok", "cancelled": plane.logins.cancel(state)})
-
-
-def _failed(text: str, status: int) -> Answer:
-    return told({"status": "error", "error": text}, status)
-
-
-async def _begin(_: Plane, __: Asked) -> Answer:
-    raise Unsupported(
-        "logins by browser come with a later release; until then add an API key of the vendor: see `/claude-api-key`, "
-        "`/codex-api-key`, `/gemini-api-key` and `/openai-compatibility`"
-    )
-
-
 # -- rows -------------------------------------------------------------------------------------------------------------
 
 _TEXT: Schema = {"type": "string"}
@@ -210,33 +95,6 @@ _MODEL_SCHEMA: Schema = {
         "max_completion_tokens": {"type": "integer"},
     },
 }
-_STATUS_SCHEMA: Schema = {
-    "type": "object",
-    "required": ["status"],
-    "properties": {"status": {"enum": ["ok", "wait", "error"]}, "error": _TEXT},
-}
-_RETURNED_SCHEMA: Schema = {
-    "type": "object",
-    "required": ["provider"],
-    "properties": dict.fromkeys(_Returned.__struct_fields__, _TEXT),
-    "description": "`redirect_url`, or `state` with `code` or `error`",
-}
-_STATE_PARAMETER = Parameter(name="state", what="the handle of the login", is_required=True)
-_RETURNED_REFUSALS: Mapping[int, str] = {
-    400: "Something is missing, malformed, or does not fit the login.",
-    404: "`unknown or expired state`.",
-    409: "The login has ended already.",
-}
-
-
-def _login(name: str, what: str) -> Row:
-    operation = Operation(
-        handle=_begin,
-        summary=f"Begin a login with {what}",
-        refusals={501: "This release has no logins by browser: use API keys."},
-    )
-    return Row(path=f"/{name}-auth-url", tag="Logins", operations={"GET": operation})
-
 
 ROWS: tuple[Row, ...] = (
     Row(
@@ -296,72 +154,6 @@ ROWS: tuple[Row, ...] = (
                     }
                 },
                 refusals={400: "The body is not as described.", 404: "`auth not found`."},
-            )
-        },
-    ),
-    _login("anthropic", "Anthropic"),
-    _login("codex", "OpenAI"),
-    _login("gemini-cli", "Google"),
-    _login("qwen", "Qwen"),
-    Row(
-        path="/get-auth-status",
-        tag="Logins",
-        operations={
-            "GET": Operation(
-                handle=_status,
-                summary="Show how a login stands",
-                parameters=(Parameter(name="state", what="the handle of the login; `ok` without one"),),
-                answers={200: _STATUS_SCHEMA},
-                refusals={400: "`invalid state`."},
-            )
-        },
-    ),
-    Row(
-        path="/oauth-callback",
-        tag="Logins",
-        operations={
-            "GET": Operation(
-                handle=_finish_redirected,
-                summary="Finish a login: where the vendor sends the browser. Needs no key, the state is the secret",
-                parameters=tuple(
-                    Parameter(name=name, what=what)
-                    for name, what in (
-                        ("provider", "`anthropic`, `codex` or `gemini`"),
-                        ("state", "the handle of the login"),
-                        ("code", "what the vendor gave"),
-                        ("error", "why the vendor gave none"),
-                        ("redirect_url", "the whole address, in place of the three above"),
-                    )
-                ),
-                answers={200: _STATUS_SCHEMA},
-                refusals=_RETURNED_REFUSALS,
-                is_open=True,
-            ),
-            "POST": Operation(
-                handle=_finish_pasted,
-                summary="Finish a login from the address that the browser ended at",
-                bodies={"application/json": _RETURNED_SCHEMA},
-                answers={200: _STATUS_SCHEMA},
-                refusals=_RETURNED_REFUSALS,
-            ),
-        },
-    ),
-    Row(
-        path="/oauth-session",
-        tag="Logins",
-        operations={
-            "DELETE": Operation(
-                handle=_cancel,
-                summary="Cancel a login",
-                parameters=(_STATE_PARAMETER,),
-                answers={
-                    200: {
-                        "type": "object",
-                        "required": ["status", "cancelled"],
-                        "properties": {"status": {"const": "ok"}, "cancelled": {"type": "boolean"}},
-                    }
-                },
-                refusals={400: "`missing state` or `invalid state`."},
             )
         },
     ),

@@ -9,6 +9,7 @@ from cliproxy.server.management import (
     documents,
     entry_lists,
     lists,
+    logins,
     logs,
     openapi,
     panel,
@@ -30,6 +31,7 @@ _DESCRIBED: tuple[Row, ...] = (
     *usage.ROWS,
     *logs.ROWS,
     *panel.ROWS,
+    *logins.ROWS,
     *withdrawn.ROWS,
 )
 ROWS: tuple[Row, ...] = (*_DESCRIBED, openapi.row_of(_DESCRIBED))

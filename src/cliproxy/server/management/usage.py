@@ -216,6 +216,8 @@ async def _show_keys(plane: Plane, _: Asked) -> Answer:
     bases = _bases(snapshot.config)
     shown: dict[str, dict[str, object]] = {}
     for account, upstream in snapshot.upstreams.items():
+        if upstream.source:
+            continue
         key = upstream.secret.reveal()
         name = f"{_base_of(upstream, bases.get(key, []))}|{key}"
         shown.setdefault(upstream.account.provider, {})[name] = _counters(tallies.get(account) or AccountTally())
