@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from cliproxy.simulator import Simulator
-from serving import EDGES, STANDARD, Serving, Start
+from serving import EDGES, STANDARD, Serving, Start, all_ended
 
 SOCKET_ROOMS = frozenset({"cli", "flows", "management", "server", "simulator", "transport"})
 
@@ -58,7 +58,13 @@ def start() -> Iterator[Start]:
 
     yield begin
     for serving in started:
-        serving.stop()
+        serving.let_go()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_gateway_outlives_the_session() -> Iterator[None]:
+    yield
+    all_ended()
 
 
 @pytest.fixture(autouse=True, scope="session")

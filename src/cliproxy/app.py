@@ -1,14 +1,16 @@
 """The composition root: the only place that names concrete classes, reads the environment and owns a clock."""
 
 import asyncio
+import gc
 import logging
 import math
 import os
-import secrets
 import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from pathlib import Path
+from secrets import token_hex
 from types import FrameType
 
 import uvicorn
@@ -17,23 +19,26 @@ from msgspec import Struct, structs
 from cliproxy.config import rules
 from cliproxy.config.schema import Config
 from cliproxy.gateway.accounts import Accounts
+from cliproxy.gateway.client_secrets import SecretSearch
 from cliproxy.gateway.desk import ConfigDesk, Terms
 from cliproxy.gateway.gate import Gate
+from cliproxy.gateway.logins import Clock, LoginDesk, Means
 from cliproxy.gateway.plane import Logs, Plane
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.gateway.vault import Vault
 from cliproxy.gateway.watching import keep_listings
-from cliproxy.providers.accounts import ClientSecrets
-from cliproxy.providers.base import Proxies
+from cliproxy.providers.environment import proxies_of
 from cliproxy.providers.logins.google_client import ENVIRONMENT_VARIABLE as _GEMINI_SECRET
 from cliproxy.providers.logins.registry import read_file
 from cliproxy.providers.registry import KINDS, PROVIDERS
 from cliproxy.server.asgi import AsgiApp
+from cliproxy.server.callbacks import listen
 from cliproxy.server.fast import protocol_of, reap
 from cliproxy.stores.app_log import AppLog
 from cliproxy.stores.auth_files import AuthFiles
 from cliproxy.stores.config_file import ConfigFile
 from cliproxy.stores.folders import auth_folder, state_folder
+from cliproxy.stores.installed_programs import gemini_cli_sources
 from cliproxy.stores.log_folder import log_folder
 from cliproxy.stores.request_logs import RequestLogs
 from cliproxy.stores.token_journal import TokenJournal
@@ -71,14 +76,21 @@ class Gateway:
 
     `run` serves until `stop` or a signal. `config` is what `open_config` has read from `file`; without a file there is
     no Management API. `environment` decides about proxies and the edge (`CLIPROXY_EDGE=asgi`), and may hold a second
-    management key (`MANAGEMENT_PASSWORD`).
+    management key (`MANAGEMENT_PASSWORD`). `is_alone`: the process is for this gateway and nothing else.
     Raises StartRefused when the configuration must not be served, or the address cannot be listened on.
     """
 
     def __init__(
-        self, config: Config, file: ConfigFile | None, environment: Mapping[str, str], listen: Listen | None = None
+        self,
+        config: Config,
+        file: ConfigFile | None,
+        environment: Mapping[str, str],
+        listen: Listen | None = None,
+        *,
+        is_alone: bool = False,
     ) -> None:
         self._file = file
+        self._is_alone = is_alone
         self._environment = environment
         self._listen = listen or Listen()
         self._written = config
@@ -115,23 +127,25 @@ class Gateway:
             transport,
             monotonic=time.monotonic,
             epoch=time.time,
-            boot=secrets.token_hex(4),
-            proxies=_proxies(self._environment),
+            boot=token_hex(4),
+            proxies=proxies_of(self._environment),
             kinds=KINDS,
         )
-        plane = None
+        plane = logins = None
         if self._file is not None:
             logs = self._logs = _logs(self._file, self._config, runtime)
             auth_files = AuthFiles(lambda: auth_folder(runtime.snapshot.config), time.time)
             desk = ConfigDesk(runtime, self._file, self._written, self._terms())
             gate = Gate(_password(self._environment), time.monotonic)
-            accounts = self._accounts(runtime, auth_files)
+            secrets = self._secrets(runtime, auth_files)
+            accounts = self._accounts(runtime, auth_files, secrets)
             plane = Plane(runtime, desk, gate, logs, auth_files, accounts)
+            logins = runtime.logins = _logins(runtime, auth_files, accounts, secrets)
         server = self._server = _Server(_uvicorn_config(runtime, plane, self._environment), runtime, on_ready)
         work = [_begin("listings", keep_listings(runtime)), _begin("reaper", reap(server.server_state))]
         if self._file is not None and plane is not None:
             work.append(_begin("reload", self._file.watch(plane.desk.adopt, plane.desk.complain)))
-            work.append(_begin("accounts", plane.accounts.follow()))
+            work.append(_begin("accounts", _followed(plane.accounts, is_alone=self._is_alone)))
             work.append(_begin("renewals", plane.accounts.vault.keep_fresh()))
         try:
             await server.serve(sockets=[self._socket])
@@ -139,6 +153,8 @@ class Gateway:
             for task in work:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
+            if logins is not None:
+                await logins.close()
             if plane is not None:
                 await plane.desk.close()
             transport.close()
@@ -146,12 +162,18 @@ class Gateway:
                 self._logs.requests.close()
                 self._logs.app.close()
 
-    def _accounts(self, runtime: Runtime, files: AuthFiles) -> Accounts:
+    def _accounts(self, runtime: Runtime, files: AuthFiles, secrets: SecretSearch) -> Accounts:
         journal = TokenJournal(lambda: state_folder(runtime.snapshot.config) / "tokens")
-        environment = Secret(self._environment.get(_GEMINI_SECRET, "").strip())
-        vault = Vault(runtime, files, journal, lambda: ClientSecrets(environment=environment))
-        runtime.tokens = vault
+        vault = runtime.tokens = Vault(runtime, files, journal, secrets)
         return Accounts(runtime, files, vault, read_file, time.time_ns)
+
+    def _secrets(self, runtime: Runtime, files: AuthFiles) -> SecretSearch:
+        return SecretSearch(
+            Secret(self._environment.get(_GEMINI_SECRET, "").strip()),
+            files,
+            lambda: gemini_cli_sources(self._environment, Path.cwd()),
+            lambda: runtime.snapshot.config,
+        )
 
     def _terms(self) -> Terms:
         """Whether callers need a key is judged by the listener that there is, not by a `host` that only the next start
@@ -236,6 +258,33 @@ def _differing(started: Config, now: Config) -> str:
     return " and ".join(f"`{name}`" for name, is_so in changed.items() if is_so)
 
 
+async def _followed(accounts: Accounts, *, is_alone: bool) -> None:
+    """Follow the folder of accounts. What is there at the start stays for long: the garbage collector need not look at
+    it again and again, which with thousands of accounts would hold up everything for a twentieth of a second."""
+    await accounts.look()
+    if is_alone:
+        gc.freeze()
+    await accounts.follow()
+
+
+def _logins(runtime: Runtime, files: AuthFiles, accounts: Accounts, secrets: SecretSearch) -> LoginDesk:
+    async def on_saved(_: tuple[str, ...]) -> None:
+        await accounts.look()
+
+    return LoginDesk(
+        Means(
+            config=lambda: runtime.snapshot.config,
+            proxies=runtime.proxies,
+            transport=runtime.transport,
+            files=files,
+            listen=listen,
+            clock=Clock(time.monotonic, time.time),
+            secrets=secrets,
+            on_saved=on_saved,
+        )
+    )
+
+
 def _begin(name: str, work: Coroutine[None, None, None]) -> "asyncio.Task[None]":
     """Work that runs as long as the gateway; should it end by a bug, the log says so and what no longer happens."""
 
@@ -301,12 +350,3 @@ def _uvicorn_config(runtime: Runtime, plane: Plane | None, environment: Mapping[
 
 def _password(environment: Mapping[str, str]) -> Secret:
     return Secret(environment.get("MANAGEMENT_PASSWORD", "").strip())
-
-
-def _proxies(environment: Mapping[str, str]) -> Proxies:
-    """The proxies that the environment names; names in lower case win over those in capitals, also by being empty."""
-    named = {name.lower(): value for name, value in environment.items() if name.isupper()}
-    named |= {name: value for name, value in environment.items() if name.islower()}
-    every = named.get("all_proxy", "")
-    exempt = tuple(part for part in named.get("no_proxy", "").split(",") if part.strip())
-    return Proxies(named.get("http_proxy", every), named.get("https_proxy", every), exempt)

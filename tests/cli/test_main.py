@@ -44,24 +44,30 @@ def test_help_lists_the_commands(run, flag):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "vendor"),
+    "arguments",
     [
-        (["--login", "--project_id", "some-project"], "gemini"),
-        (["-login", "-project_id=some-project"], "gemini"),
-        (["--codex-login", "--no-browser"], "codex"),
-        (["-codex-login"], "codex"),
-        (["--claude-login"], "claude"),
-        (["-config", "some.yaml", "-qwen-login", "-no-browser"], "qwen"),
-        (["login", "claude", "--no-browser"], "claude"),
-        (["login", "gemini", "--project-id", "some-project"], "gemini"),
+        ["login", "claude", "--no-browser"],
+        ["login", "gemini", "--project-id", "some-project"],
+        ["--login", "--project_id", "some-project"],
+        ["-login", "-project_id=some-project"],
+        ["--codex-login", "--no-browser"],
+        ["-claude-login"],
+        ["-qwen-login", "-no-browser"],
     ],
 )
-def test_logins_are_recognised_and_said_to_come_later(run, arguments, vendor):
-    ended = run(*arguments)
+def test_a_login_wants_a_file_that_can_be_read(run, arguments):
+    ended = run(*arguments, "-config", "not-there.yaml")
 
     assert ended.returncode == 1
-    assert f"Logging in to {vendor} comes with a later release" in ended.stderr
-    assert "API key" in ended.stderr
+    assert "Cannot read not-there.yaml" in ended.stderr
+
+
+@pytest.mark.parametrize("flag", ["-claude-login", "--codex-login", "-qwen-login"])
+def test_each_flag_of_the_go_program_means_its_vendor(run, flag):
+    ended = run(flag, "-project_id", "p")
+
+    assert ended.returncode == 2
+    assert f"a login to {flag.strip('-').removesuffix('-login')} has no project" in ended.stderr
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ class Scene:
 def scene(tmp_path: Path, vendors: Simulator) -> Iterator[Scene]:
     scene = Scene(tmp_path, vendors)
     yield scene
-    scene.managed.stop()
+    scene.managed.let_go()
 
 
 @pytest.mark.parametrize("kind", list(MODELS))

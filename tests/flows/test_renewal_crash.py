@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 import pytest
-
 import renewing
+
 from cliproxy.simulator import Simulator
 
 TRIES = 100

@@ -22,7 +22,7 @@ def manage(tmp_path: Path) -> Iterator[Manage]:
 
     yield begin
     for managed in started:
-        managed.stop()
+        managed.let_go()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,8 @@ from serving import Serving
 
 BASE = "/v0/management"
 KEY = "mk"
+HASHED = "$2b$04$zbLohCN35vQxZiv3tTaLn.fer171RKT1pF00pSLeGvJR6Lc8bKhUG"
+"""The same key as a hash that is cheap to check: hashing it anew would be most of what starting a gateway costs."""
 
 FIXTURE = """\
 # head comment
@@ -69,6 +72,7 @@ class Reply:
         return f"Reply({self.status}, {self.content[:300]!r})"
 
 
+PLAIN_KEY = re.compile(r'(secret-key: )"?mk"?(?=[\s},]|$)')
 OK = (200, {"status": "ok"})
 
 
@@ -77,8 +81,8 @@ def refused(status: int, text: str) -> tuple[int, object]:
 
 
 class Managed:
-    """`text` None starts from the fixture. Paths are below the base unless they start with `/v1` or `root:`.
-    `environment` is that of the gateway's process, `mode` that of the file when it starts; `path_type` lets
+    """`text` None starts from the fixture; the management key in it is hashed already unless `is_hashed` says no. Paths
+    are below the base unless they start with `/v1` or `root:`. `environment` is that of the gateway's process, `mode` that of the file when it starts; `path_type` lets
     its path behave otherwise."""
 
     def __init__(
@@ -91,9 +95,12 @@ class Managed:
         environment: Mapping[str, str] = MappingProxyType({}),
         mode: int = 0o600,
         path_type: type[Path] = Path,
+        is_hashed: bool = True,
     ) -> None:
         self.auth_dir = folder / "cpa-auth"
         text = FIXTURE if text is None else text
+        if is_hashed:
+            text = PLAIN_KEY.sub(rf'\1"{HASHED}"', text)
         self.started_with = text.replace("AUTH_DIR", str(self.auth_dir))
         self.serving = Serving(
             self.started_with, edge=edge, folder=folder, environment=environment, mode=mode, path_type=path_type
@@ -148,6 +155,9 @@ class Managed:
 
     def stop(self) -> None:
         self.serving.stop()
+
+    def let_go(self) -> None:
+        self.serving.let_go()
 
 
 def soon(holds: Callable[[], bool], seconds: float = 3.0) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
-from managed import Managed, Reply
+from managed import FIXTURE, Managed, Reply
 
 from cliproxy.config.document import read
 from cliproxy.server.management.reference import rendered
@@ -21,10 +21,20 @@ BY_NAME = {f"{method} {row.path}": (row, method) for row, method in OPERATIONS}
 SEGMENTS = {"channel": "claude", "name": "error-none.log", "id": "req_0"}
 
 
+ON_THIS_MACHINE = """\
+endpoints:
+  gemini-cli: {callback-port: 0}
+  claude: {callback-port: 0}
+  codex: {callback-port: 0}
+  qwen: {device-url: "http://127.0.0.1:9/device"}
+"""
+"""Logins that are begun reach nobody, and listen where nobody else does."""
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managed]:
     """One gateway for all; what a test does to its configuration must not matter to the others."""
-    managed = Managed(tmp_path_factory.mktemp("openapi"))
+    managed = Managed(tmp_path_factory.mktemp("openapi"), FIXTURE + ON_THIS_MACHINE)
     yield managed
     managed.stop()
 

@@ -1,9 +1,9 @@
-"""What panels ask besides the configuration, and logins of a gateway that offers none."""
+"""What panels ask besides the configuration."""
 
 from collections.abc import Iterator
 
 import pytest
-from managed import OK, Managed, refused
+from managed import Managed, refused
 
 from cliproxy import __version__
 from cliproxy.simulator import Simulator
@@ -11,19 +11,12 @@ from cliproxy.simulator.failures import failure
 from cliproxy.simulator.rules import Rule
 from serving import STANDARD
 
-UNKNOWN = {"status": "error", "error": "unknown or expired state"}
-PASTED = "http://localhost:54545/callback?code=c&state=S"
-
 
 @pytest.fixture(scope="module")
 def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managed]:
     managed = Managed(tmp_path_factory.mktemp("panel"))
     yield managed
     managed.stop()
-
-
-def failed(status: int, text: str) -> tuple[int, object]:
-    return status, {"status": "error", "error": text}
 
 
 def test_the_latest_version_is_the_one_that_runs(idle: Managed) -> None:
@@ -100,79 +93,3 @@ def test_an_account_that_rests_can_be_woken(manage, vendors: Simulator) -> None:
 )
 def test_nobody_else_is_woken(idle: Managed, body: object, told: tuple[int, object]) -> None:
     assert idle.post("/reset-quota", body).told == told
-
-
-# -- logins
-
-
-@pytest.mark.parametrize(
-    ("query", "told"),
-    [
-        ("", OK),
-        ("?state=", OK),
-        ("?state=../x", failed(400, "invalid state")),
-        ("?state=a..b", failed(400, "invalid state")),
-        ("?state=a%0A", failed(200, "unknown or expired state")),
-        ("?state=a%20b", failed(400, "invalid state")),
-        (f"?state={'a' * 129}", failed(400, "invalid state")),
-        (f"?state={'a' * 128}", failed(200, "unknown or expired state")),
-        ("?state=A-b_1.c", failed(200, "unknown or expired state")),
-    ],
-)
-def test_the_status_of_a_login_that_nobody_knows(idle: Managed, query: str, told: tuple[int, object]) -> None:
-    assert idle.get(f"/get-auth-status{query}").told == told
-
-
-CALLBACKS = [
-    ({"provider": "anthropic", "redirect_url": PASTED}, failed(404, "unknown or expired state")),
-    ({"provider": "openai", "code": "c", "state": "S"}, failed(404, "unknown or expired state")),
-    ({"provider": "google", "error": "denied", "state": "S", "code": None}, failed(404, "unknown or expired state")),
-    ({"provider": "anthropic", "redirect_url": "::"}, failed(400, "invalid redirect_url")),
-    ({"provider": "anthropic", "redirect_url": "http://[x"}, failed(400, "invalid redirect_url")),
-    ({"provider": "anthropic", "redirect_url": "http://localhost/callback?code=c"}, failed(400, "state is required")),
-    ({"provider": "anthropic", "code": "c"}, failed(400, "state is required")),
-    ({}, failed(400, "state is required")),
-    ({"provider": "anthropic", "code": "c", "state": "../x"}, failed(400, "invalid state")),
-    ({"provider": "anthropic", "state": "S"}, failed(400, "code or error is required")),
-    ({"provider": "nobody", "code": "c", "state": "S"}, failed(400, "unsupported provider")),
-    ({"code": "c", "state": "S"}, failed(400, "unsupported provider")),
-]
-
-
-@pytest.mark.parametrize(("body", "told"), CALLBACKS)
-def test_a_callback_for_a_login_that_nobody_knows(
-    idle: Managed, body: dict[str, str], told: tuple[int, object]
-) -> None:
-    assert idle.post("/oauth-callback", body).told == told
-
-
-@pytest.mark.parametrize("raw", [b"", b"[]", b"{", b'{"state":5}'])
-def test_a_callback_that_is_no_object_is_refused(idle: Managed, raw: bytes) -> None:
-    assert idle.post("/oauth-callback", raw=raw).told == failed(400, "invalid body")
-
-
-def test_a_redirected_callback_needs_no_key(idle: Managed) -> None:
-    query = "?provider=anthropic&code=c&state=S"
-
-    assert idle.get(f"/oauth-callback{query}", headers={}).told == failed(404, "unknown or expired state")
-    assert idle.post("/oauth-callback", {}, headers={}).status == 401
-
-
-@pytest.mark.parametrize(
-    ("query", "told"),
-    [
-        ("", refused(400, "missing state")),
-        ("?state=../x", refused(400, "invalid state")),
-        ("?state=S", (200, {"status": "ok", "cancelled": False})),
-    ],
-)
-def test_cancelling_a_login_that_nobody_knows(idle: Managed, query: str, told: tuple[int, object]) -> None:
-    assert idle.delete(f"/oauth-session{query}").told == told
-
-
-@pytest.mark.parametrize("name", ["anthropic", "codex", "gemini-cli", "qwen"])
-def test_a_login_cannot_begin_yet_and_says_what_to_do(idle: Managed, name: str) -> None:
-    told = idle.get(f"/{name}-auth-url?is_webui=true")
-
-    assert told.status == 501
-    assert "API key" in told.json["error"]  # type: ignore[index]

@@ -4,6 +4,7 @@ import logging
 import re
 import stat
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import bcrypt
@@ -16,6 +17,12 @@ Manage = Callable[..., Managed]
 
 KEY_LINE = re.compile(r'^  secret-key: "(\$2[aby]\$10\$[^"]{53})" # key note$', re.MULTILINE)
 WRONG = refused(401, "invalid management key")
+
+
+@pytest.fixture
+def manage(manage: Manage) -> Manage:
+    """With the key as it is written."""
+    return partial(manage, is_hashed=False)
 
 
 def _bearer(key: str) -> dict[str, str]:
@@ -130,7 +137,7 @@ def test_010_a_key_of_72_bytes_is_used_whole(manage: Manage) -> None:
 def test_012_a_file_that_cannot_be_written_is_served_with_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    managed = Managed(tmp_path, mode=0o444)
+    managed = Managed(tmp_path, mode=0o444, is_hashed=False)
     try:
         assert managed.file == managed.started_with
         assert _status(managed, "mk") == 200
@@ -183,6 +190,6 @@ def test_014_a_folder_that_is_there_stays_as_it_is(tmp_path: Path) -> None:
 )
 def test_a_broken_file_refuses_the_start_and_stays(tmp_path: Path, old: str, new: str, named: str) -> None:
     with pytest.raises(ConfigError, match=named):
-        Managed(tmp_path, FIXTURE.replace(old, new))
+        Managed(tmp_path, FIXTURE.replace(old, new), is_hashed=False)
 
     assert '"mk"' in (tmp_path / "config.yaml").read_text()

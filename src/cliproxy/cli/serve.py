@@ -50,7 +50,7 @@ def serve(*, config: Path | None, host: str | None, port: int | None, no_browser
     for name in ignored_variables(os.environ):
         _log.warning("`%s` has no effect: settings stand in the file; `--host` and `--port` win over it.", name)
     try:
-        gateway = Gateway(loaded.config, file, os.environ, Listen(host, port))
+        gateway = Gateway(loaded.config, file, os.environ, Listen(host, port), is_alone=True)
     except StartRefused as refused:
         raise click.ClickException(str(refused)) from refused
     if stat.S_IMODE(path.stat().st_mode) & stat.S_IROTH:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from functools import partial
@@ -44,7 +45,7 @@ from cliproxy.config.schema import Config
 from cliproxy.gateway.exchanges import Sleep, perform
 from cliproxy.gateway.new_files import keep
 from cliproxy.oauth.answers import harmless
-from cliproxy.oauth.base import Exchange, Expired, Misconfigured, OAuthError
+from cliproxy.oauth.base import Exchange, Expired, OAuthError
 from cliproxy.oauth.callback import Callback
 from cliproxy.oauth.pkce import RandomBytes, new_state
 from cliproxy.providers.accounts import (
@@ -217,14 +218,15 @@ class _Shared:
 
 
 class _Flow:
-    """One login. `returned` is the callback, once it has come; None for a device login, which has none."""
+    """One login. `returned` is the callback, once it has come; None for a device login, which has none. `ended` is when
+    it did."""
 
-    __slots__ = ("is_saving", "login", "returned", "since", "status", "task")
+    __slots__ = ("ended", "is_saving", "login", "returned", "status", "task")
 
-    def __init__(self, login: Login, returned: asyncio.Future[Callback] | None, since: float) -> None:
+    def __init__(self, login: Login, returned: asyncio.Future[Callback] | None) -> None:
         self.login = login
         self.returned = returned
-        self.since = since
+        self.ended = math.inf
         self.status = LoginStatus("pending")
         self.is_saving = False
         self.task: asyncio.Task[None] | None = None
@@ -283,7 +285,7 @@ class LoginDesk:
         if shared is not None:
             port = shared.listener.port
         handshake = new_handshake(login, port, self._means.random_bytes)
-        flow = _Flow(login, asyncio.get_running_loop().create_future(), self._means.clock.monotonic())
+        flow = _Flow(login, asyncio.get_running_loop().create_future())
         self._start(handshake.state, flow, self._follow_code(flow, login, handshake, project), shared)
         return Begun(login.authorize_url(config, handshake), handshake.state, port, is_heard=shared is not None)
 
@@ -296,7 +298,7 @@ class LoginDesk:
             _log.warning("A login (%s) cannot begin: %s", login.channel, _words(error))
             raise BrokenAnswer(_NO_ADDRESS) from error
         state = new_state(means.random_bytes)
-        flow = _Flow(login, None, means.clock.monotonic())
+        flow = _Flow(login, None)
         self._start(state, flow, self._follow_device(flow, login, prompt), None)
         return Begun(prompt.url, state, user_code=prompt.user_code, expires_in=prompt.expires_in)
 
@@ -350,7 +352,7 @@ class LoginDesk:
         _log.info("A login (%s) has ended well: %s.", flow.login.channel, ", ".join(names))
 
     def _ended(self, flow: _Flow, shared: _Shared | None, task: asyncio.Task[None]) -> None:
-        flow.since = self._means.clock.monotonic()
+        flow.ended = self._means.clock.monotonic()
         if not task.cancelled() and (bug := task.exception()) is not None:
             _log.error("A login (%s) has ended by a bug.", flow.login.channel, exc_info=bug)
             flow.status = LoginStatus("failed", _FAILED, "The gateway has a bug; its log has the details.")
@@ -424,10 +426,8 @@ class LoginDesk:
         return None if flow is None or self._is_old(flow) else flow
 
     def _is_old(self, flow: _Flow) -> bool:
-        if not flow.status.is_over:
-            return False
         kept = DONE_SECONDS if flow.status.phase == "done" else FAILED_SECONDS
-        return self._means.clock.monotonic() - flow.since >= kept
+        return self._means.clock.monotonic() - flow.ended >= kept
 
     def _forget_old(self) -> None:
         over = [digest for digest, flow in self._flows.items() if flow.status.is_over]
@@ -494,14 +494,17 @@ class LoginDesk:
 
 
 class _Watched:
-    """A transport that knows how far a login has come: `later` counts the requests after the first that succeeded."""
+    """A transport that knows how far a login has come: `sent` counts its requests, `later` those after the first that
+    succeeded."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._is_granted = False
+        self.sent = 0
         self.later = 0
 
     async def send(self, request: HttpRequest, deadlines: Deadlines) -> UpstreamAnswer:
+        self.sent += 1
         self.later += self._is_granted
         answer = await self._transport.send(request, deadlines)
         self._is_granted = self._is_granted or 200 <= answer.status < 300
@@ -512,12 +515,12 @@ class _Watched:
 
 def _problem(flow: _Flow, error: OAuthError, watched: _Watched) -> str:
     """Why a login failed, in the words that programs know. After the tokens comes the question who it is, and then what
-    is one vendor's own; these have no words but the vendor's."""
+    is one vendor's own; for that, and for what is missing before anything is sent, there are no such words."""
     if flow.returned is None:
         return _TOO_LATE if isinstance(error, Expired) else _FAILED
     if watched.later == 1:
         return _NO_IDENTITY
-    if watched.later or isinstance(error, Misconfigured):
+    if watched.later or not watched.sent:
         return f"{_FAILED}: {_words(error)}"
     return _NO_TOKENS
 

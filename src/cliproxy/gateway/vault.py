@@ -82,7 +82,7 @@ class _Cell:
 
 
 class Vault:
-    """`secrets` are the client secrets that were found outside of the configuration."""
+    """`secrets` looks for client secrets outside of the configuration; it is called in a thread."""
 
     def __init__(
         self, runtime: Runtime, files: Credentials, journal: TokenJournal, secrets: Callable[[], ClientSecrets]
@@ -189,7 +189,8 @@ class Vault:
             cell.tokens = tokens  # somebody else was faster; the watcher tells when they end
             return
         config = runtime.snapshot.config
-        exchange = provider.refresh(file, tokens, config, runtime.proxies, self._secrets())
+        secrets = await asyncio.to_thread(self._secrets)
+        exchange = provider.refresh(file, tokens, config, runtime.proxies, secrets)
         given = await perform(exchange, runtime.transport)
         now_at = runtime.epoch()
         fresh = provider.write_tokens(given, members, now_at)

@@ -54,6 +54,7 @@ _PAGE = """\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title} - CLI Proxy API</title>
+<link rel="icon" href="data:,">
 <style>{style}</style>
 </head>
 <body>
@@ -70,7 +71,7 @@ _HEADERS: Headers = (
     (b"cache-control", b"no-store"),
     (
         b"content-security-policy",
-        f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; base-uri 'none'; form-action 'none'; "
+        f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; img-src data:; base-uri 'none'; form-action 'none'; "
         "frame-ancestors 'none'".encode(),
     ),
     (b"referrer-policy", b"no-referrer"),
@@ -81,6 +82,7 @@ _MAX_HEAD_BYTES = 32 * 1024
 _HEAD_SECONDS = 10.0
 _DRAIN_SECONDS = 2.0
 _MAX_DRAINED_BYTES = 1024 * 1024
+_MOST_AT_ONCE = 200
 _ATTEMPTS = 20
 _NO_SUCH_ADDRESS = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
 
@@ -183,7 +185,9 @@ class CallbackListener:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        assert task is not None
+        if task is None or len(self._serving) >= _MOST_AT_ONCE:
+            writer.close()
+            return
         self._serving.add(task)
         try:
             await self._reply(reader, writer)
@@ -228,7 +232,7 @@ async def listen(logins: Logins, login: CodeLogin, host: str, port: int) -> Call
     listener = CallbackListener(logins, login, int(sockets[0].getsockname()[1]))
     try:
         await listener.start(sockets)
-    except OSError:
+    except (OSError, asyncio.CancelledError):  # a port that nobody hears must not stay taken
         listener.close()
         for one in sockets:
             one.close()

@@ -152,18 +152,8 @@ def _failed(text: str, status: int) -> Answer:
 # -- rows -------------------------------------------------------------------------------------------------------------
 
 _TEXT: Schema = {"type": "string"}
-_BEGUN_SCHEMA: Schema = {
-    "type": "object",
-    "required": ["status", "url", "state"],
-    "properties": {
-        "status": {"const": "ok"},
-        "url": _TEXT,
-        "state": _TEXT,
-        "flow": {"const": "device"},
-        "user_code": _TEXT,
-        "expires_in": {"type": "integer"},
-    },
-}
+_BEGUN: Mapping[str, Schema] = {"status": {"const": "ok"}, "url": _TEXT, "state": _TEXT}
+_DEVICE: Mapping[str, Schema] = {"flow": {"const": "device"}, "user_code": _TEXT, "expires_in": {"type": "integer"}}
 _STATUS_SCHEMA: Schema = {
     "type": "object",
     "required": ["status"],
@@ -191,24 +181,27 @@ _RETURNED_REFUSALS: Mapping[int, str] = {
     404: "`unknown or expired state`.",
     409: "The login waits for no callback any more; the text says why.",
 }
-_TOO_MANY = f"{MOST_RUNNING} logins are under way."
-_NONE_HERE = "This gateway was started without a file, so there are no logins."
 
 
 def _login(path: str, name: str, what: str, *parameters: Parameter) -> Row:
     login = login_named(name)
     assert login is not None
-    refusal = (
-        {502: "`failed to generate authorization url`: the vendor gave none; the log says why."}
-        if isinstance(login, DeviceLogin)
-        else {500: "`failed to start callback server`: another program has the port; the log names it."}
-    )
+    members: Mapping[str, Schema] = _BEGUN
+    refusals = {
+        429: f"{MOST_RUNNING} logins are under way.",
+        501: "This gateway keeps no accounts, so there are no logins.",
+    }
+    if isinstance(login, DeviceLogin):
+        members = {**_BEGUN, **_DEVICE}
+        refusals[502] = "`failed to generate authorization url`: the vendor gave none; the log says why."
+    else:
+        refusals[500] = "`failed to start callback server`: another program has the port; the log names it."
     operation = Operation(
         handle=partial(_begin, login),
         summary=f"Begin a login with {what}: somebody has to open `url`",
         parameters=(*parameters, _IS_WEBUI),
-        answers={200: _BEGUN_SCHEMA},
-        refusals={429: _TOO_MANY, 501: _NONE_HERE} | refusal,
+        answers={200: {"type": "object", "required": list(members), "properties": members}},
+        refusals=dict(sorted(refusals.items())),
     )
     return Row(path=path, tag="Logins", operations={"GET": operation})
 
