@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from cliproxy.config.document import read
 from cliproxy.config.issues import ConfigError
 from cliproxy.config.schema import Config
-from cliproxy.config.secrets import Secret
+from cliproxy.wire.secrets import Secret
 
 KEY = "sk-ant-api03-verysecret"
 

@@ -11,7 +11,7 @@ from msgspec import inspect
 
 from cliproxy.config.document import read
 from cliproxy.config.schema import CompatibilityKey, Config, Model, OpenAICompatibility, UpstreamEntry
-from cliproxy.config.secrets import Secret
+from cliproxy.wire.secrets import Secret
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = (ROOT / "config.example.yaml").read_text()

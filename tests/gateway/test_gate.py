@@ -9,10 +9,10 @@ import pytest
 
 from cliproxy.canon.errors import Forbidden, GatewayError, NotFound, Unauthenticated
 from cliproxy.config.schema import Config, RemoteManagement
-from cliproxy.config.secrets import Secret
 from cliproxy.gateway import gate as module
 from cliproxy.gateway.callers import Caller, caller_of
 from cliproxy.gateway.gate import BAN_SECONDS, FORGET_SECONDS, MOST_CALLERS, Gate
+from cliproxy.wire.secrets import Secret
 
 STRANGER = "203.0.113.9"
 RIGHT, WRONG = b"mk", b"wrong"

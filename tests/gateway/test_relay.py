@@ -10,13 +10,13 @@ import pytest
 
 from cliproxy.canon.errors import GatewayError, Unreachable
 from cliproxy.config.schema import ClaudeKey, Config, Model, Streaming, Timeouts
-from cliproxy.config.secrets import Secret
 from cliproxy.dialects import anthropic, openai_chat
 from cliproxy.gateway.calls import Call
 from cliproxy.gateway.relay import relay
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.providers.registry import PROVIDERS
 from cliproxy.routing.pool import Pool
+from cliproxy.wire.secrets import Secret
 
 FRAMES = [
     b'event: message_start\ndata: {"type":"message_start","message":{"id":"m","type":"message","role":"assistant",'

@@ -4,11 +4,11 @@ import pytest
 
 from cliproxy.config.document import read
 from cliproxy.config.schema import ClaudeKey, CodexKey, Config, Model
-from cliproxy.config.secrets import Secret
 from cliproxy.gateway.snapshot import _OF_ACCOUNTS, _OF_FILES, Snapshot, compile_snapshot
 from cliproxy.providers.accounts import AccountFile
 from cliproxy.providers.base import Proxies
 from cliproxy.providers.registry import KINDS, PROVIDERS
+from cliproxy.wire.secrets import Secret
 
 
 def compiled(config: Config, listings: dict[str, tuple[str, ...]] | None = None) -> Snapshot:

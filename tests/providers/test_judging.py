@@ -7,9 +7,9 @@ import pytest
 
 from cliproxy.canon.errors import Problem
 from cliproxy.config.schema import ClaudeKey, CodexKey, Config, GeminiKey, OpenAICompatibility
-from cliproxy.config.secrets import Secret
 from cliproxy.providers import claude, codex, gemini, openai_compat
 from cliproxy.providers.base import Proxies, verdict_of, without_secret
+from cliproxy.wire.secrets import Secret
 
 NOW = 1_900_000_000.0  # 2030-03-17 17:46:40 UTC, 10:46:40 in California
 KEY = Secret("key-1234567890")

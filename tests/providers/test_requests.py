@@ -11,9 +11,9 @@ from cliproxy.config.schema import (
     Model,
     OpenAICompatibility,
 )
-from cliproxy.config.secrets import Secret
 from cliproxy.providers import claude, codex, gemini, openai_compat
 from cliproxy.providers.base import USER_AGENT, Ask, Proxies, Upstream, address_of
+from cliproxy.wire.secrets import Secret
 
 SECRET = Secret("sk-ant-key-1234567890")
 MODELS = (Model(name="m"),)

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from cliproxy.config import rules
 from cliproxy.config.schema import Config
-from cliproxy.config.secrets import Secret
+from cliproxy.wire.secrets import Secret
 
 # From the Go program's example file; people copy it and forget to change them.
 PUBLISHED_KEYS = frozenset(Secret(f"your-api-key-{number}") for number in (1, 2, 3))

@@ -20,8 +20,8 @@ from cliproxy.config import consistency, rules
 from cliproxy.config.go_keys import is_go_key
 from cliproxy.config.issues import ConfigError, Issue
 from cliproxy.config.schema import Config, Hint
-from cliproxy.config.secrets import Secret
 from cliproxy.config.tree import Branch, Items, Pairs, Place, Scalar, parse, shown_key
+from cliproxy.wire.secrets import Secret
 
 _BOOLS = {"true": True, "yes": True, "on": True, "y": True, "false": False, "no": False, "off": False, "n": False}
 _POSITION = re.compile(r"\[\d+\]")

@@ -18,7 +18,7 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct, field
 
 from cliproxy.config import rules
-from cliproxy.config.secrets import Secret
+from cliproxy.wire.secrets import Secret
 
 _INT64_MAX = 2**63 - 1
 _MIB = 1024 * 1024

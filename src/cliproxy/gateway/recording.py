@@ -13,11 +13,11 @@ from typing import Protocol
 
 from cliproxy import __version__
 from cliproxy.canon.errors import Problem, UpstreamFault
-from cliproxy.config.secrets import mask_userinfo
 from cliproxy.stores.request_logs import RequestLogs, Sheet
 from cliproxy.transport.base import Deadlines, Transport, UpstreamAnswer
 from cliproxy.wire.http import Headers, HttpRequest
 from cliproxy.wire.masking import masked_lines, masked_target, secrets_of, without
+from cliproxy.wire.secrets import mask_userinfo
 
 
 class Arrived(Protocol):

@@ -12,11 +12,11 @@ from cliproxy import __version__
 from cliproxy.canon.errors import Kind, Problem
 from cliproxy.canon.fit import Fit
 from cliproxy.config.schema import Config, Model, UpstreamEntry
-from cliproxy.config.secrets import Secret
 from cliproxy.dialects.base import Dialect
 from cliproxy.routing.accounts import Account, Served
 from cliproxy.routing.verdict import Fault, Verdict
 from cliproxy.wire.http import Address, Headers, HttpRequest, header
+from cliproxy.wire.secrets import Secret
 from cliproxy.wire.waits import retry_after
 
 USER_AGENT = f"cli-proxy-api/{__version__}"

@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from msgspec import Struct, structs
 
 from cliproxy.config.schema import CompatibilityKey, Config, OpenAICompatibility
-from cliproxy.config.secrets import Secret
 from cliproxy.dialects.openai_chat import DIALECT, OFFICIAL, OpenAIChat
 from cliproxy.providers import openai_like
 from cliproxy.providers.base import (
@@ -24,6 +23,7 @@ from cliproxy.providers.base import (
 )
 from cliproxy.routing.verdict import Verdict
 from cliproxy.wire.http import Headers, HttpRequest
+from cliproxy.wire.secrets import Secret
 
 
 class Flavour(Struct, frozen=True, eq=False):

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from cliproxy.stores.folders import make_private
+
 Append = Callable[[Path, bytes], int]
 """Add bytes to the end of a file; what comes back is the file's new size. Raises OSError."""
 
@@ -33,7 +35,7 @@ def append(path: Path, data: bytes) -> int:
     try:
         descriptor = os.open(path, _FLAGS, 0o600)
     except FileNotFoundError:
-        _make_folders(path.parent)
+        make_private(path.parent)
         descriptor = os.open(path, _FLAGS, 0o600)
     try:
         view = memoryview(data)
@@ -42,13 +44,6 @@ def append(path: Path, data: bytes) -> int:
         return os.fstat(descriptor).st_size
     finally:
         os.close(descriptor)
-
-
-def _make_folders(folder: Path) -> None:
-    """Like `mkdir(parents=True)`, which would give the mode to the last folder only."""
-    if not folder.is_dir():
-        _make_folders(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def stamp(at: float) -> str:

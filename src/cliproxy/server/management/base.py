@@ -12,11 +12,11 @@ from msgspec import Struct, field
 
 from cliproxy.canon.errors import InvalidRequest, PreconditionFailed, TooLarge
 from cliproxy.config.schema import Config
-from cliproxy.config.secrets import reveal_hook
 from cliproxy.gateway.exchange import Exchange
 from cliproxy.gateway.plane import Plane
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.wire.http import Headers, header
+from cliproxy.wire.secrets import reveal_hook
 
 Schema = Mapping[str, object]
 """A JSON Schema 2020-12, as OpenAPI 3.1 uses it."""

@@ -16,10 +16,9 @@ from cliproxy.canon.errors import InvalidRequest
 from cliproxy.config import rules
 from cliproxy.config.editing import Plain
 from cliproxy.config.schema import ClaudeKey, CodexKey, GeminiKey, Model, OpenAICompatibility, UpstreamEntry
-from cliproxy.config.secrets import dec_hook
 from cliproxy.server.management.base import Schema
 from cliproxy.wire.json import describe
-from cliproxy.wire.secrets import Secret
+from cliproxy.wire.secrets import Secret, dec_hook
 
 ALWAYS_SHOWN: Mapping[type[Struct], frozenset[str]] = {
     GeminiKey: frozenset({"api-key", "base-url"}),

@@ -9,7 +9,7 @@ import pickle
 import msgspec
 import pytest
 
-from cliproxy.config.secrets import Secret, dec_hook, mask_hook, mask_userinfo, reveal_hook
+from cliproxy.wire.secrets import Secret, dec_hook, mask_hook, mask_userinfo, reveal_hook
 
 TEXT = "sk-ant-abc123"
 
