@@ -262,6 +262,8 @@ async def _followed(accounts: Accounts, *, is_alone: bool) -> None:
     """Follow the folder of accounts. What is there at the start stays for long: the garbage collector need not look at
     it again and again, which with thousands of accounts would hold up everything for a twentieth of a second."""
     await accounts.look()
+    if count := accounts.count:
+        _log.info("%d %s read from credential files.", count, "account was" if count == 1 else "accounts were")
     if is_alone:
         gc.freeze()
     await accounts.follow()

@@ -113,8 +113,10 @@ def _banner(gateway: Gateway, config: Config, path: Path) -> str:
 def _next_step(url: str, config: Config, *, has_accounts: bool) -> str:
     if not has_accounts:
         return (
-            "Next: there is no upstream account yet. Write an API key of a vendor into the file, for example\n"
-            '  claude-api-key: [{api-key: "sk-ant-..."}]'
+            "Next: there is no upstream account yet, but for those in credential files. Write an API key of a vendor into the\n"
+            "file, or log an account in, for example\n"
+            '  claude-api-key: [{api-key: "sk-ant-..."}]\n'
+            "  cli-proxy-api login codex"
         )
     key = "KEY" if config.api_keys else "none"
     hint = " (KEY: one of `api-keys` in the file)" if config.api_keys else ""

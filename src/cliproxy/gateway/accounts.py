@@ -45,6 +45,11 @@ class Accounts:
         self._folder = Folder(shelf, self._read, runtime.monotonic, epoch_ns)
         self._looking = asyncio.Lock()
 
+    @property
+    def count(self) -> int:
+        """How many serve."""
+        return sum(len(accounts) for accounts in self._runtime.snapshot.of_files.values())
+
     async def follow(self) -> None:
         """Keep the accounts as their files are. Runs until cancelled."""
         while True:
