@@ -63,11 +63,13 @@ class Change(Struct, frozen=True):
     """All files that are no accounts, as of now."""
 
 
-class _Seen(Struct):
-    stamp: Stamp
+class _Seen(Struct, gc=False):
+    """`stamp` is a hash of the file's stamp, which is enough to see that it is another one, and a tenth of its size."""
+
+    stamp: int
     digest: bytes
-    reading: Reading | None
-    since: float
+    reading: Reading | None = None
+    since: float = 0.0
 
 
 class Folder:
@@ -131,7 +133,7 @@ class Folder:
     def _news(self, name: str, stamp: Stamp) -> Reading | None:
         """What a file says that it did not say before; None when there is no news, or not yet."""
         seen = self._seen.get(name)
-        if seen is not None and seen.stamp == stamp and not self._is_suspicious(stamp, seen):
+        if seen is not None and seen.stamp == hash(stamp) and not self._is_suspicious(stamp, seen):
             return None
         try:
             content = self._shelf.read(name)
@@ -141,9 +143,9 @@ class Folder:
             return self._settled(name, stamp, b"", Trouble("The file cannot be read."))
         if not content.strip():
             return self._settled(name, stamp, b"", Trouble("The file is empty.")) if seen is None else None
-        digest = hashlib.sha256(content).digest()
+        digest = hashlib.blake2b(content, digest_size=16).digest()
         if seen is not None and seen.digest == digest:
-            seen.stamp = stamp
+            seen.stamp = hash(stamp)
             return self._settled(name, stamp, digest, seen.reading) if seen.reading is not None else None
         return self._settled(name, stamp, digest, self._read(name, content))
 
@@ -155,11 +157,11 @@ class Folder:
         is not kept: it would cost memory for nothing."""
         seen = self._seen.get(name)
         if isinstance(reading, AccountFile):
-            self._seen[name] = _Seen(stamp, digest, None, 0.0)
+            self._seen[name] = _Seen(hash(stamp), digest)
             return reading
         now = self._monotonic()
         if seen is None or seen.digest != digest or seen.reading is None:
-            self._seen[name] = _Seen(stamp, digest, reading, now)
+            self._seen[name] = _Seen(hash(stamp), digest, reading, now)
             return None
         if now - seen.since < _PATIENCE:
             return None

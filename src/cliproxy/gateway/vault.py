@@ -59,7 +59,7 @@ class Credentials(Protocol):
         ...
 
 
-class Renewals(Struct):
+class Renewals(Struct, gc=False):
     """How it went with an account's renewals; times are epoch seconds, 0 for never. `problem` is a sentence."""
 
     last_at: float = 0.0
@@ -70,12 +70,15 @@ class Renewals(Struct):
     is_unsaved: bool = False
 
 
+_NONE = Tokens(access=Secret())
+
+
 class _Cell:
     __slots__ = ("file", "is_read", "renewals", "task", "tokens")
 
     def __init__(self, file: AccountFile) -> None:
         self.file = file
-        self.tokens = Tokens(access=Secret())
+        self.tokens = _NONE
         self.is_read = False
         self.renewals = Renewals()
         self.task: asyncio.Task[None] | None = None
