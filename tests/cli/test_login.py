@@ -29,9 +29,12 @@ ADA = "ada@example.com"
 ADDRESS = re.compile(r"^  (https?://\S+)\r?$", re.MULTILINE)
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 # A session of its own has no terminal yet; whoever opens one takes it.
+# Whatever started us may ignore or block Ctrl-C, as shells do in the background; what we start would inherit that.
 LAUNCH = (
-    "import fcntl, os, sys, termios;"
+    "import fcntl, os, signal, sys, termios;"
     "fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "signal.signal(signal.SIGINT, signal.SIG_DFL);"
+    "signal.pthread_sigmask(signal.SIG_SETMASK, ());"
     "os.execv(sys.executable, [sys.executable, '-m', 'cliproxy', *sys.argv[1:]])"
 )
 
