@@ -49,6 +49,7 @@ _MAX_ERROR_BYTES = 1024 * 1024
 _MAX_HELD_BYTES = 1024 * 1024
 _JSON: Headers = ((b"content-type", b"application/json"),)
 _UNBUFFERED: Headers = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
+_OUT_OF_QUOTA = frozenset({"rate_limit", "quota"})
 _WAITS = frozenset({b"retry-after", b"retry-after-ms"})
 _TOLD = _WAITS | {b"request-id", b"x-should-retry", b"openai-processing-ms"}
 _TOLD_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-", b"x-codex-")
@@ -84,15 +85,56 @@ async def _relayed(runtime: Runtime, snapshot: Snapshot, call: Call, exchange: E
     if target is None:
         raise ModelNotFound(f"No account serves the model `{call.model}`; see the list of models.", param="model")
     call.thinking = target.thinking
-    attempts = Attempts(snapshot.config, target.route, runtime.monotonic())
+    routes = (target.route, *_fallbacks(snapshot, target.route))
     if not call.is_stream:
-        await _attempted(runtime, snapshot, call, exchange, attempts, target.route, None)
+        await _from_the_first(runtime, snapshot, call, exchange, routes, None)
         return
     keepalive = Keepalive(snapshot.config.streaming.keepalive_seconds, exchange, call)
     try:
-        await _attempted(runtime, snapshot, call, exchange, attempts, target.route, keepalive)
+        await _from_the_first(runtime, snapshot, call, exchange, routes, keepalive)
     finally:
         keepalive.stop()
+
+
+def _fallbacks(snapshot: Snapshot, asked: Route) -> tuple[Route, ...]:
+    """What may be served in place of a model that is out of quota on all of its accounts."""
+    config = snapshot.config
+    if not config.models.fallbacks or not config.quota_exceeded.switch_preview_model:
+        return ()
+    targets = (snapshot.resolve(name) for name in config.models.fallbacks.get(asked.model, ()))
+    return tuple(target.route for target in targets if target is not None)
+
+
+async def _from_the_first(
+    runtime: Runtime,
+    snapshot: Snapshot,
+    call: Call,
+    exchange: Exchange,
+    routes: tuple[Route, ...],
+    keepalive: "Keepalive | None",
+) -> None:
+    """Serve from the first of `routes` that is not out of quota, and say which that is. When none can serve, what is
+    told is about the first: that is what was asked for."""
+    asked, *others = routes
+    plain = exchange.extra
+    try:
+        attempts = Attempts(snapshot.config, asked, runtime.monotonic())
+        await _attempted(runtime, snapshot, call, exchange, attempts, asked, keepalive)
+        return
+    except GatewayError as error:
+        if error.problem.kind not in _OUT_OF_QUOTA or not others:
+            raise
+        first, told = error, exchange.extra
+    for route in others:
+        _log.info("%s %s: out of quota, `%s` is tried in its place", call.request_id, call.model, route.model)
+        exchange.extra = (*plain, (b"x-cliproxy-model", route.model.encode("ascii", "replace")))
+        try:
+            attempts = Attempts(snapshot.config, route, runtime.monotonic())
+            await _attempted(runtime, snapshot, call, exchange, attempts, route, keepalive)
+            return
+        except GatewayError:
+            exchange.extra = told
+    raise first
 
 
 async def _attempted(
