@@ -31,7 +31,10 @@ class Exchange(Protocol):
         ...
 
     async def read(self, limit: int | None = None) -> bytes:
-        """The whole body, decompressed; at most `limit` bytes, or as many as the configuration allows. Raises TooLarge, InvalidRequest or SlowRequest."""
+        """The whole body, decompressed; at most `limit` bytes, or as many as the configuration allows.
+
+        Raises TooLarge, InvalidRequest or SlowRequest.
+        """
         ...
 
     async def reply(self, status: int, headers: Headers, body: bytes) -> None:

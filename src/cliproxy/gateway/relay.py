@@ -11,6 +11,7 @@ Invariants:
 """
 
 import asyncio
+import contextlib
 import logging
 from typing import NoReturn
 
@@ -118,23 +119,20 @@ async def _from_the_first(
     asked, *others = routes
     plain = exchange.extra
     try:
-        attempts = Attempts(snapshot.config, asked, runtime.monotonic())
-        await _attempted(runtime, snapshot, call, exchange, attempts, asked, keepalive)
+        await _attempted(runtime, snapshot, call, exchange, asked, keepalive)
         return
     except GatewayError as error:
-        if error.problem.kind not in _OUT_OF_QUOTA or not others:
+        if error.problem.kind not in _OUT_OF_QUOTA:
             raise
-        first, told = error, exchange.extra
+        refusal, told = error, exchange.extra
     for route in others:
         _log.info("%s %s: out of quota, `%s` is tried in its place", call.request_id, call.model, route.model)
         exchange.extra = (*plain, (b"x-cliproxy-model", route.model.encode("ascii", "replace")))
-        try:
-            attempts = Attempts(snapshot.config, route, runtime.monotonic())
-            await _attempted(runtime, snapshot, call, exchange, attempts, route, keepalive)
+        with contextlib.suppress(GatewayError):
+            await _attempted(runtime, snapshot, call, exchange, route, keepalive)
             return
-        except GatewayError:
-            exchange.extra = told
-    raise first
+    exchange.extra = told
+    raise refusal
 
 
 async def _attempted(
@@ -142,11 +140,11 @@ async def _attempted(
     snapshot: Snapshot,
     call: Call,
     exchange: Exchange,
-    attempts: Attempts,
     route: Route,
     keepalive: "Keepalive | None",
 ) -> None:
     pool = runtime.pool
+    attempts = Attempts(snapshot.config, route, runtime.monotonic())
     while True:
         lease = pool.acquire(route, runtime.monotonic(), attempts.tried)
         if lease is None:
@@ -253,14 +251,14 @@ class _Attempt:
         answer = await self._ask(prepared)
         if answer.status != 401:
             return answer
+        another: Secret | None = None
         try:
             another = await self._token(refused=self.secret)
-        except BaseException:
-            answer.close()
-            raise
+        finally:
+            if another != self.secret:  # also when there is none, or the caller has left
+                answer.close()
         if another == self.secret:
             return answer
-        answer.close()
         self.secret = another
         return await self._ask(prepared)
 

@@ -11,10 +11,8 @@ import msgspec
 from msgspec import Struct, field
 
 from cliproxy.canon.errors import InvalidRequest, PreconditionFailed, TooLarge
-from cliproxy.config.schema import Config
 from cliproxy.gateway.exchange import Exchange
 from cliproxy.gateway.plane import Plane
-from cliproxy.gateway.runtime import Runtime
 from cliproxy.wire.http import Headers, header
 from cliproxy.wire.secrets import reveal_hook
 
@@ -31,11 +29,9 @@ class Asked:
     """One management request that may be answered: its caller has shown a key. `segment` is the part of the path that
     a row's `{name}` stands for, percent-decoded; "" for rows without one."""
 
-    __slots__ = ("_exchange", "method", "query", "runtime", "segment")
+    __slots__ = ("_exchange", "query", "segment")
 
-    def __init__(self, runtime: Runtime, exchange: Exchange, segment: str) -> None:
-        self.runtime = runtime
-        self.method = exchange.method
+    def __init__(self, exchange: Exchange, segment: str) -> None:
         self.query: Mapping[str, list[str]] = parse_qs(exchange.query.decode("latin-1"), keep_blank_values=True)
         self.segment = segment
         self._exchange = exchange
@@ -52,12 +48,9 @@ class Asked:
     async def body(self, limit: int = CONFIG_BODY_BYTES) -> bytes:
         """Raises TooLarge when the body is longer than `limit` bytes."""
         try:
-            body = await self._exchange.read(limit)
+            return await self._exchange.read(limit)
         except TooLarge as error:
             raise TooLarge("request body too large") from error
-        if len(body) > limit:
-            raise TooLarge("request body too large")
-        return body
 
     async def json(self, decoder: msgspec.json.Decoder[_T]) -> _T:
         """The body as JSON of one shape. Raises InvalidRequest("invalid body") or TooLarge."""
@@ -129,7 +122,3 @@ class Row(Struct, frozen=True, eq=False, kw_only=True):
     path: str
     tag: str
     operations: Mapping[str, Operation]
-
-
-Show = Callable[[Config], object]
-"""What a GET answers, from a configuration."""

@@ -63,7 +63,7 @@ async def serve(plane: Plane | None, exchange: Exchange) -> None:
     if operation is None or not operation.is_open:
         await plane.gate.admit(plane.desk.config, exchange)
         operation = operation_of(row, exchange.method)
-    answer = await operation.handle(plane, Asked(plane.runtime, exchange, segment))
+    answer = await operation.handle(plane, Asked(exchange, segment))
     headers = answer.headers
     if exchange.method == "GET" and len(answer.content) <= _TAGGED_BYTES:
         headers += ((b"etag", answer.etag.encode()),)
