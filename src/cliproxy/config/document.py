@@ -26,7 +26,6 @@ from cliproxy.wire.secrets import Secret
 _BOOLS = {"true": True, "yes": True, "on": True, "y": True, "false": False, "no": False, "off": False, "n": False}
 _POSITION = re.compile(r"\[\d+\]")
 _START = Place(1, 1)
-_MAX_NUMBER_CHARACTERS = 40
 _INT64_MAX = 2**63 - 1
 _KIND_NAMES = {"null": "nothing", "bool": "true or false", "int": "a number", "float": "a number", "text": "text"}
 
@@ -192,7 +191,7 @@ def _read_bool(scalar: Scalar, _wanted: inspect.Type, _hint: Hint) -> bool:
 
 
 def _read_int(scalar: Scalar, wanted: inspect.Type, _hint: Hint) -> int:
-    number = _whole_number(scalar.text) if scalar.is_plain and scalar.kind == "int" else None
+    number = rules.whole_number(scalar.text) if scalar.is_plain and scalar.kind == "int" else None
     if number is None:
         raise _Problem(f"expected a whole number, got {_kind(scalar)}{_quotes_hint(scalar)}")
     assert isinstance(wanted, inspect.IntType)
@@ -309,22 +308,10 @@ def _range(wanted: inspect.IntType) -> str:
     return f"write a number from {wanted.ge} to {wanted.le}"
 
 
-def _whole_number(text: str) -> int | None:
-    """Decimal, `0x`, `0o` or `0b`, underscores allowed. Long texts are refused before Python's quadratic parsing."""
-    if len(text) > _MAX_NUMBER_CHARACTERS:
-        return None
-    for base in (10, 0):
-        try:
-            return int(text, base)
-        except ValueError:
-            continue
-    return None
-
-
 def _number(scalar: Scalar) -> float | None:
-    if scalar.kind not in ("int", "float") or len(scalar.text) > _MAX_NUMBER_CHARACTERS:
+    if scalar.kind not in ("int", "float") or len(scalar.text) > rules.MAX_NUMBER_CHARACTERS:
         return None
-    whole = _whole_number(scalar.text)
+    whole = rules.whole_number(scalar.text)
     if whole is not None:
         return float(whole)
     try:

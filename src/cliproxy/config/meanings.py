@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from cliproxy.config.rendering import Plain, is_misread, scalar_text
+from cliproxy.config.rules import whole_number
 from cliproxy.config.tree import Branch, Items, Pairs, Scalar
 
 Meaning = int
@@ -17,7 +18,6 @@ _Content = tuple[str, str] | tuple[str, tuple[Meaning, ...]] | tuple[str, frozen
 
 _TRUE = frozenset({"true", "yes", "on", "y"})
 _FALSE = frozenset({"false", "no", "off", "n"})
-_MAX_DIGITS = 40
 
 
 class Meanings:
@@ -59,9 +59,6 @@ class Meanings:
     def pairs_in(self, number: Meaning) -> Mapping[str, Meaning]:
         """The members of a mapping; none of what is no mapping."""
         return self._pairs.get(number, {})
-
-    def is_pairs(self, number: Meaning) -> bool:
-        return number in self._pairs
 
     def changed(
         self, root: Meaning, path: Sequence[str | int], change: Callable[[Meaning | None], Meaning | None]
@@ -111,7 +108,7 @@ class Meanings:
             return False
         if isinstance(value, bool):
             return name in ("bool", "word") and text.lower() in (_TRUE if value else _FALSE)
-        return isinstance(value, int) and name == "int" and _whole_number(text) == value
+        return isinstance(value, int) and name == "int" and whole_number(text) == value
 
     def _of(self, branch: Branch, known: dict[int, Meaning]) -> Meaning:
         match branch:
@@ -153,14 +150,3 @@ def _scalar_content(scalar: Scalar) -> _Content:
             return ("bool", scalar.text.lower())
         case kind:
             return (kind, scalar.text)
-
-
-def _whole_number(text: str) -> int | None:
-    if len(text) > _MAX_DIGITS:
-        return None
-    for base in (10, 0):
-        try:
-            return int(text, base)
-        except ValueError:
-            continue
-    return None

@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 PROXY_SCHEMES = ("http", "https", "socks5", "socks5h")
 NO_PROXY_WORDS = ("direct", "none")
 BCRYPT_LIMIT_BYTES = 72
+MAX_NUMBER_CHARACTERS = 40
 
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\u0085\u2028\u2029]")
@@ -130,6 +131,18 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def whole_number(text: str) -> int | None:
+    """Decimal, `0x`, `0o` or `0b`, underscores allowed. Long texts are refused before Python's quadratic parsing."""
+    if len(text) > MAX_NUMBER_CHARACTERS:
+        return None
+    for base in (10, 0):
+        try:
+            return int(text, base)
+        except ValueError:
+            continue
+    return None
 
 
 def go_duration(text: str) -> float | None:

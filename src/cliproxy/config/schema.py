@@ -318,8 +318,3 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
     @property
     def management_key_is_hashed(self) -> bool:
         return rules.is_bcrypt(self.management_key.reveal())
-
-    @property
-    def auth_is_required(self) -> bool:
-        """Whether a caller from elsewhere must present one of `api_keys`."""
-        return bool(self.api_keys)

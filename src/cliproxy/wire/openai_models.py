@@ -8,14 +8,15 @@ from cliproxy.wire import json
 
 
 def write_models(models: list[ModelEntry]) -> bytes:
-    return json.encode({"object": "list", "data": [_object(model) for model in models]})
+    return json.encode({"object": "list", "data": [shown(model) for model in models]})
 
 
 def write_model(model: ModelEntry) -> bytes:
-    return json.encode(_object(model))
+    return json.encode(shown(model))
 
 
-def _object(model: ModelEntry) -> dict[str, object]:
+def shown(model: ModelEntry) -> dict[str, object]:
+    """One model, as an object of the list."""
     wire: dict[str, object] = {
         "id": model.id,
         "object": "model",

@@ -12,14 +12,14 @@ from msgspec import Struct
 from msgspec.json import Decoder
 
 from cliproxy.canon.errors import Conflict, InvalidRequest, NotFound
-from cliproxy.config.editing import Draft, Plain
+from cliproxy.config.editing import Plain
 from cliproxy.config.schema import ClaudeKey, CodexKey, Config, GeminiKey, OpenAICompatibility, UpstreamEntry
 from cliproxy.gateway.plane import Plane
 from cliproxy.server.management import shelves
-from cliproxy.server.management.base import DONE, OK, STALE, Answer, Asked, Operation, Parameter, Row, Schema, told
+from cliproxy.server.management.base import DONE, STALE, Answer, Asked, Operation, Parameter, Row, Schema, told
 from cliproxy.server.management.entries import changed, read_entry, read_members, schema_of, shown
-from cliproxy.server.management.lists import INDEX, is_index, position
-from cliproxy.server.management.shelves import Element, Shelf, paired
+from cliproxy.server.management.lists import INDEX, NOT_THERE, is_index, position
+from cliproxy.server.management.shelves import Element, Shelf, change, paired
 
 _E = TypeVar("_E", bound=UpstreamEntry)
 
@@ -188,17 +188,21 @@ def row_of(of: EntryList[_E]) -> Row:
         body = await asked.json(_REPLACEMENT)
         items = body.items if isinstance(body, _Items) else body
         entries = _distinct(of, [read_entry(of.kind, item) for item in items])
-        return await _change(plane, asked, of, lambda elements: _replaced(of, elements, entries))
+        return await change(plane, asked, of.show, of.shelf, lambda elements: _replaced(of, elements, entries))
 
     async def patch(plane: Plane, asked: Asked) -> Answer:
         body = await asked.json(_PATCH)
         members = read_members(of.kind, body.value)
-        return await _change(
-            plane, asked, of, lambda elements: _patched(of, elements, _target(of, elements, body), members)
+        return await change(
+            plane,
+            asked,
+            of.show,
+            of.shelf,
+            lambda elements: _patched(of, elements, _target(of, elements, body), members),
         )
 
     async def remove(plane: Plane, asked: Asked) -> Answer:
-        return await _change(plane, asked, of, lambda elements: _without(of, elements, asked))
+        return await change(plane, asked, of.show, of.shelf, lambda elements: _without(of, elements, asked))
 
     return Row(
         path=f"/{of.name}",
@@ -217,7 +221,7 @@ def row_of(of: EntryList[_E]) -> Row:
                 summary=f"Change members of one of the {of.what}, found by its position or `{of.match}`",
                 bodies={"application/json": _patching(of)},
                 answers=DONE,
-                refusals={400: _MALFORMED, 404: _NOT_THERE, 409: "Another entry is called so.", **STALE},
+                refusals={400: _MALFORMED, 404: NOT_THERE, 409: "Another entry is called so.", **STALE},
             ),
             "DELETE": Operation(
                 handle=remove,
@@ -227,7 +231,7 @@ def row_of(of: EntryList[_E]) -> Row:
                 refusals={
                     400: f"`missing {of.called} or index`"
                     + (f", or `multiple items match {of.called}; base-url is required`" if of.needs_address else ""),
-                    404: _NOT_THERE,
+                    404: NOT_THERE,
                     **STALE,
                 },
             ),
@@ -235,19 +239,7 @@ def row_of(of: EntryList[_E]) -> Row:
     )
 
 
-async def _change(
-    plane: Plane, asked: Asked, of: EntryList[_E], edited: Callable[[list[Element[_E]]], list[Element[_E]]]
-) -> Answer:
-    def edit(draft: Draft, config: Config) -> None:
-        asked.expect(told(of.show(config)))
-        of.shelf.put(draft, config, edited(of.shelf.elements(config)))
-
-    await plane.desk.change(edit)
-    return OK
-
-
 _MALFORMED = "The body is not as described, `invalid base-url`, or what is wrong with which member."
-_NOT_THERE = "`item not found`"
 
 
 def _removing(of: EntryList[_E]) -> tuple[Parameter, ...]:

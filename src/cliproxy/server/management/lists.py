@@ -14,12 +14,11 @@ from msgspec import Struct, structs
 from msgspec.json import Decoder
 
 from cliproxy.canon.errors import InvalidRequest, NotFound
-from cliproxy.config.editing import Draft
 from cliproxy.config.schema import Config, GeminiKey
 from cliproxy.gateway.plane import Plane
 from cliproxy.server.management import shelves
-from cliproxy.server.management.base import DONE, OK, STALE, Answer, Asked, Operation, Parameter, Row, Schema, told
-from cliproxy.server.management.shelves import Element, Shelf
+from cliproxy.server.management.base import DONE, STALE, Answer, Asked, Operation, Parameter, Row, Schema, told
+from cliproxy.server.management.shelves import Element, Shelf, change
 from cliproxy.wire.secrets import Secret
 
 _T = TypeVar("_T")
@@ -150,7 +149,7 @@ def row_of(of: TextList[_T]) -> Row:
     async def replace(plane: Plane, asked: Asked) -> Answer:
         body = await asked.json(_REPLACEMENT)
         texts = body.items if isinstance(body, _Items) else body
-        return await _change(plane, asked, of, lambda elements: _replaced(of, elements, texts))
+        return await change(plane, asked, of.show, of.shelf, lambda elements: _replaced(of, elements, texts))
 
     async def patch(plane: Plane, asked: Asked) -> Answer:
         body = await asked.json(_PATCH)
@@ -158,10 +157,10 @@ def row_of(of: TextList[_T]) -> Row:
             raise InvalidRequest("missing fields")
         if any(text is not None and not text.strip() for text in (body.value, body.new)):
             raise InvalidRequest("invalid body")
-        return await _change(plane, asked, of, lambda elements: _patched(of, elements, body))
+        return await change(plane, asked, of.show, of.shelf, lambda elements: _patched(of, elements, body))
 
     async def remove(plane: Plane, asked: Asked) -> Answer:
-        return await _change(plane, asked, of, lambda elements: _without(of, elements, asked))
+        return await change(plane, asked, of.show, of.shelf, lambda elements: _without(of, elements, asked))
 
     return Row(
         path=f"/{of.name}",
@@ -180,31 +179,20 @@ def row_of(of: TextList[_T]) -> Row:
                 summary=f"Change one of {of.what}, by its position or its old text; an unknown `old` adds `new`",
                 bodies={"application/json": _PATCHING},
                 answers=DONE,
-                refusals={400: "The body is not as described, or `missing fields`.", 404: _NOT_THERE, **STALE},
+                refusals={400: "The body is not as described, or `missing fields`.", 404: NOT_THERE, **STALE},
             ),
             "DELETE": Operation(
                 handle=remove,
                 summary=f"Remove one of {of.what}",
                 parameters=(INDEX, Parameter(name="value", what="Its text, where `index` points nowhere.")),
                 answers=DONE,
-                refusals={400: "`missing index or value`", 404: _NOT_THERE, **STALE},
+                refusals={400: "`missing index or value`", 404: NOT_THERE, **STALE},
             ),
         },
     )
 
 
-async def _change(
-    plane: Plane, asked: Asked, of: TextList[_T], changed: Callable[[list[Element[_T]]], list[Element[_T]]]
-) -> Answer:
-    def edit(draft: Draft, config: Config) -> None:
-        asked.expect(told(of.show(config)))
-        of.shelf.put(draft, config, changed(of.shelf.elements(config)))
-
-    await plane.desk.change(edit)
-    return OK
-
-
-_NOT_THERE = "`item not found`"
+NOT_THERE = "`item not found`"
 _TEXT: Schema = {"type": "string"}
 _TEXTS: Schema = {"type": "array", "items": _TEXT}
 _REPLACING: Schema = {

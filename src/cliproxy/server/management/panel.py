@@ -9,9 +9,9 @@ from msgspec.json import Decoder
 
 from cliproxy import __version__
 from cliproxy.canon.errors import InvalidRequest, NotFound
-from cliproxy.canon.models import ModelEntry
 from cliproxy.gateway.plane import Plane
 from cliproxy.server.management.base import Answer, Asked, Operation, Row, Schema, told
+from cliproxy.wire import openai_models
 
 # -- version and models -----------------------------------------------------------------------------------------------
 
@@ -39,22 +39,7 @@ async def _models(plane: Plane, asked: Asked) -> Answer:
     if (owner := _OWNERS.get(channel)) is None:
         raise InvalidRequest("unknown channel")
     rows = plane.runtime.snapshot.rows.values()
-    return told({"channel": channel, "models": [_model(row) for row in rows if row.owner == owner]})
-
-
-def _model(row: ModelEntry) -> dict[str, object]:
-    shown: dict[str, object] = {
-        "id": row.id,
-        "object": "model",
-        "created": row.created,
-        "owned_by": row.owner,
-        "display_name": row.display_name,
-    }
-    if row.context:
-        shown["context_length"] = row.context
-    if row.max_output:
-        shown["max_completion_tokens"] = row.max_output
-    return shown
+    return told({"channel": channel, "models": [openai_models.shown(row) for row in rows if row.owner == owner]})
 
 
 # -- rests ------------------------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ from cliproxy.config.schema import (
     Model,
     OpenAICompatibility,
 )
+from cliproxy.gateway.plane import Plane
+from cliproxy.server.management.base import OK, Answer, Asked, told
 from cliproxy.server.management.entries import changed_lists, changes, written
 from cliproxy.wire.secrets import Secret
 
@@ -82,6 +84,23 @@ class Shelf(Struct, Generic[_T], frozen=True, eq=False):
         if element.home.holds(element.value):
             return element
         return Element(element.value, next(home for home in self.homes if home.holds(element.value)))
+
+
+async def change(
+    plane: Plane,
+    asked: Asked,
+    show: Callable[[Config], object],
+    shelf: Shelf[_T],
+    edited: Callable[[list[Element[_T]]], list[Element[_T]]],
+) -> Answer:
+    """Carry out one edit of a list, if it still is what `If-Match` says; `show` is what a GET answers."""
+
+    def edit(draft: Draft, config: Config) -> None:
+        asked.expect(told(show(config)))
+        shelf.put(draft, config, edited(shelf.elements(config)))
+
+    await plane.desk.change(edit)
+    return OK
 
 
 def paired(old: Sequence[_T], new: Sequence[_T], *keys: Callable[[_T], Hashable]) -> list[int | None]:
