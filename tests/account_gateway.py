@@ -93,7 +93,7 @@ class AccountGateway:
             file = read_file(name, values)
             assert isinstance(file, AccountFile), file
             self.files[name] = file
-            tokens[name] = KINDS[file.kind].read_tokens(values).access
+            tokens[name] = KINDS[file.kind].grants.read_tokens(values).access
         self._tokens = FileTokens(tokens)
         self._numbers = itertools.count(1)
 

@@ -97,7 +97,6 @@ class Gateway:
         self._config = self._listen.over(config)
         self._server: _Server | None = None
         self._runtime: Runtime | None = None
-        self._logs: Logs | None = None
         self._socket = _listening(self._config)
 
     @property
@@ -131,16 +130,16 @@ class Gateway:
             proxies=proxies_of(self._environment),
             kinds=KINDS,
         )
-        plane = logins = None
+        plane: Plane | None = None
         if self._file is not None:
-            logs = self._logs = _logs(self._file, self._config, runtime)
+            logs = _logs(self._file, self._config, runtime)
             auth_files = AuthFiles(lambda: auth_folder(runtime.snapshot.config), time.time)
             desk = ConfigDesk(runtime, self._file, self._written, self._terms())
             gate = Gate(_password(self._environment), time.monotonic)
             secrets = self._secrets(runtime, auth_files)
             accounts = self._accounts(runtime, auth_files, secrets)
-            plane = Plane(runtime, desk, gate, logs, auth_files, accounts)
             logins = runtime.logins = _logins(runtime, auth_files, accounts, secrets)
+            plane = Plane(runtime, desk, gate, logs, auth_files, accounts, logins)
         server = self._server = _Server(_uvicorn_config(runtime, plane, self._environment), runtime, on_ready)
         work = [_begin("listings", keep_listings(runtime)), _begin("reaper", reap(server.server_state))]
         if self._file is not None and plane is not None:
@@ -153,18 +152,17 @@ class Gateway:
             for task in work:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
-            if logins is not None:
-                await logins.close()
             if plane is not None:
+                await plane.logins.close()
                 await plane.desk.close()
             transport.close()
-            if self._logs is not None:
-                self._logs.requests.close()
-                self._logs.app.close()
+            if plane is not None:
+                plane.logs.requests.close()
+                plane.logs.app.close()
 
     def _accounts(self, runtime: Runtime, files: AuthFiles, secrets: SecretSearch) -> Accounts:
         journal = TokenJournal(lambda: state_folder(runtime.snapshot.config) / "tokens")
-        vault = runtime.tokens = Vault(runtime, files, journal, secrets)
+        vault = runtime.tokens = Vault(runtime, files, journal, secrets.told, secrets)
         return Accounts(runtime, files, vault, read_file, time.time_ns)
 
     def _secrets(self, runtime: Runtime, files: AuthFiles) -> SecretSearch:

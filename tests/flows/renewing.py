@@ -33,7 +33,7 @@ async def _renew(folder: Path, endpoints: str, name: str) -> None:
         kinds=KINDS,
     )
     files = AuthFiles(lambda: folder, time.time)
-    vault = Vault(runtime, files, TokenJournal(lambda: folder / ".state"), ClientSecrets)
+    vault = Vault(runtime, files, TokenJournal(lambda: folder / ".state"), ClientSecrets(), ClientSecrets)
     await vault.recover()
     await Accounts(runtime, files, vault, read_file, time.time_ns).look()
     before = await vault.token(name)

@@ -47,6 +47,13 @@ class Vendor:
     kinds = frozenset({"fake"})
     lead = 4 * HOUR
 
+    @property
+    def grants(self) -> "Vendor":
+        return self
+
+    def read_file(self, name: str, members: Members) -> AccountFile:
+        return AccountFile(name=name, kind="fake", is_renewable=True, expires_at=float(str(members.get("ends", 0))))
+
     def read_tokens(self, members: Members) -> Tokens:
         access = members.get("access_token")
         if not isinstance(access, str):
@@ -54,11 +61,17 @@ class Vendor:
         return Tokens(access=Secret(access), refresh=Secret(str(members.get("refresh_token", ""))))
 
     def write_tokens(self, tokens: Tokens, members: Members, now_at: float) -> Mapping[str, object]:
-        return {"access_token": tokens.access.reveal(), "refresh_token": tokens.refresh.reveal(), "at": now_at}
+        return {
+            "access_token": tokens.access.reveal(),
+            "refresh_token": tokens.refresh.reveal(),
+            "ends": now_at + tokens.lifetime,
+        }
 
     def refresh(
-        self, file: AccountFile, tokens: Tokens, config: Config, proxies: object, secrets: object
+        self, file: AccountFile, tokens: Tokens, config: Config, proxies: object, secrets: ClientSecrets
     ) -> Exchange[Tokens]:
+        if tokens.refresh == Secret("needs-secret") and not secrets.installed:
+            raise Misconfigured("A client secret is missing.")
         origin = Address.of("http://127.0.0.1:1").origin
         answered = yield HttpRequest(b"POST", origin, b"/token", b"", tokens.refresh.reveal().encode())
         assert isinstance(answered, Answered)
@@ -117,7 +130,12 @@ class Scene:
             proxies=None,
             kinds={"fake": Vendor()},
         )
-        self.vault = Vault(self.runtime, self.files, self.journal, ClientSecrets)  # type: ignore[arg-type]
+        self.searches = 0
+        self.vault = Vault(self.runtime, self.files, self.journal, ClientSecrets(), self._search)  # type: ignore[arg-type]
+
+    def _search(self) -> ClientSecrets:
+        self.searches += 1
+        return ClientSecrets(installed=Secret("found"))
 
     def _rotated(self, _: bytes) -> tuple[int, bytes]:
         self.count += 1
@@ -150,6 +168,19 @@ def test_a_token_that_is_over_is_renewed_before_it_is_used(scene: Scene) -> None
     assert scene.network.asked == [b"r0"]
     assert scene.files.members["a.json"]["refresh_token"] == "r1"
     assert scene.files.members["a.json"]["mine"] == [1, 2]
+
+
+def test_client_secrets_are_looked_for_only_when_one_is_missing(scene: Scene) -> None:
+    scene.add("a.json", expires_in=-1)
+    scene.add("b.json", expires_in=-1)
+    scene.files.members["b.json"]["refresh_token"] = "needs-secret"
+
+    asyncio.run(scene.vault.token("a.json"))
+    assert scene.searches == 0
+
+    assert asyncio.run(scene.vault.token("b.json")).reveal() == "a2"
+    assert scene.searches == 1
+    assert scene.network.asked == [b"r0", b"needs-secret"]
 
 
 def test_a_token_of_unknown_age_is_renewed_before_its_first_use_only(scene: Scene) -> None:
@@ -214,6 +245,20 @@ def test_newer_tokens_in_the_file_are_taken_without_asking(scene: Scene) -> None
         return await scene.vault.instead_of("a.json", old)
 
     assert asyncio.run(refused()) == Secret("theirs")
+    assert scene.network.asked == []
+
+
+def test_newer_tokens_in_the_file_are_good_for_as_long_as_the_file_says(scene: Scene) -> None:
+    scene.add(expires_in=10 * HOUR)
+    theirs = {"access_token": "theirs", "refresh_token": "theirs-r", "ends": NOW + 24 * HOUR}
+
+    async def later() -> Secret:
+        await scene.vault.token("a.json")
+        scene.now += 11 * HOUR
+        scene.files.members["a.json"] |= theirs
+        return await scene.vault.token("a.json")
+
+    assert asyncio.run(later()) == Secret("theirs")
     assert scene.network.asked == []
 
 
@@ -364,6 +409,21 @@ def test_what_an_earlier_process_left_is_put_where_it_belongs(scene: Scene, spen
     asyncio.run(recover())
 
     assert scene.files.members["a.json"]["access_token"] == expected
+
+
+def test_tokens_in_the_journal_are_not_forgotten_when_the_file_is_edited(scene: Scene) -> None:
+    file = scene.add(expires_in=-1)
+    scene.files.breaks_on_change = True
+    asyncio.run(scene.vault.token("a.json"))
+    scene.files.breaks_on_change = False
+    scene.files.members["a.json"]["note"] = "by hand"
+
+    scene.vault.adopt(file)
+
+    assert asyncio.run(scene.vault.token("a.json")).reveal() == "a1"
+    assert scene.network.asked == [b"r0"]
+    assert scene.files.members["a.json"]["refresh_token"] == "r1"
+    assert scene.files.members["a.json"]["note"] == "by hand"
 
 
 def test_nothing_shows_a_token(scene: Scene) -> None:

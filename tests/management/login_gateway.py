@@ -85,7 +85,7 @@ class _Serving:
             config, PROVIDERS, transport, monotonic=time.monotonic, epoch=time.time, boot="test", kinds=KINDS
         )
         files = AuthFiles(lambda: auth_folder(config), time.time)
-        vault = Vault(runtime, files, TokenJournal(lambda: self.path.parent / "tokens"), ClientSecrets)
+        vault = Vault(runtime, files, TokenJournal(lambda: self.path.parent / "tokens"), ClientSecrets(), ClientSecrets)
         accounts = Accounts(runtime, files, vault, read_file, time.time_ns)
         logs = Logs(AppLog(self.path.parent / "logs"), RequestLogs(self.path.parent / "logs"))
 
@@ -106,7 +106,7 @@ class _Serving:
             )
         )
         desk = ConfigDesk(runtime, self._file, config, Terms())
-        plane = Plane(runtime, desk, Gate(Secret(), time.monotonic), logs, files, accounts)
+        plane = Plane(runtime, desk, Gate(Secret(), time.monotonic), logs, files, accounts, logins)
         server = self._server = _Server(
             uvicorn.Config(
                 AsgiApp(runtime, plane),  # type: ignore[arg-type]

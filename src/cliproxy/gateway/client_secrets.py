@@ -20,9 +20,11 @@ Sources = Callable[[], Iterable[str]]
 
 
 class SecretSearch:
-    """Call it for what can be found now. `environment` is what the operator says there."""
+    """Call it for what can be found now. `environment` is what the operator says there; `told` is that alone, which needs
+    no search."""
 
     def __init__(self, environment: Secret, files: AuthFiles, sources: Sources, config: Callable[[], Config]) -> None:
+        self.told = ClientSecrets(environment)
         self._environment = environment
         self._files = files
         self._sources = sources

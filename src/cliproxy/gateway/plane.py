@@ -7,6 +7,7 @@ from msgspec import Struct
 from cliproxy.gateway.accounts import Accounts
 from cliproxy.gateway.desk import ConfigDesk
 from cliproxy.gateway.gate import Gate
+from cliproxy.gateway.logins import LoginDesk
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.stores.app_log import AppLog
 from cliproxy.stores.auth_files import AuthFiles
@@ -29,6 +30,7 @@ class Plane:
         logs: Logs,
         auth_files: AuthFiles,
         accounts: Accounts,
+        logins: LoginDesk,
     ) -> None:
         self.runtime = runtime
         self.desk = desk
@@ -36,3 +38,4 @@ class Plane:
         self.logs = logs
         self.auth_files = auth_files
         self.accounts = accounts
+        self.logins = logins

@@ -14,7 +14,7 @@ from cliproxy.gateway.logins import Logins, NoLogins
 from cliproxy.gateway.snapshot import NO_FILES, NO_KINDS, Snapshot, compile_snapshot
 from cliproxy.gateway.usage import UsageLedger
 from cliproxy.providers.accounts import AccountFile, AccountProvider
-from cliproxy.providers.base import Provider, Proxies
+from cliproxy.providers.base import KeyProvider, Proxies
 from cliproxy.routing.pool import Pool
 from cliproxy.stores.request_logs import RequestLogs
 from cliproxy.transport.base import Transport
@@ -43,7 +43,7 @@ class Runtime:
     def __init__(
         self,
         config: Config,
-        providers: tuple[Provider, ...],
+        providers: tuple[KeyProvider, ...],
         transport: Transport,
         *,
         monotonic: Callable[[], float],

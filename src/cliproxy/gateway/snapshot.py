@@ -12,7 +12,7 @@ from cliproxy.canon.thinking import split_effort, split_suffix
 from cliproxy.config.schema import CatalogRow, Config
 from cliproxy.gateway.keys import KeyRing
 from cliproxy.providers.accounts import AccountFile, AccountProvider
-from cliproxy.providers.base import Provider, Proxies, Upstream
+from cliproxy.providers.base import KeyProvider, Provider, Proxies, Upstream
 from cliproxy.providers.models import ROWS, capability_of, rows_of
 from cliproxy.routing.accounts import Account, Served
 from cliproxy.routing.catalog import Catalog, Route
@@ -111,7 +111,7 @@ class Snapshot(Struct, frozen=True, eq=False):
 
 def compile_snapshot(
     config: Config,
-    providers: tuple[Provider, ...],
+    providers: tuple[KeyProvider, ...],
     proxies: Proxies,
     listings: Mapping[str, tuple[str, ...]],
     before: Snapshot | None = None,
@@ -164,7 +164,7 @@ def _are_same(one: Config, other: Config, fields: tuple[str, ...]) -> bool:
 
 def _upstreams(
     config: Config,
-    providers: tuple[Provider, ...],
+    providers: tuple[KeyProvider, ...],
     proxies: Proxies,
     listings: Mapping[str, tuple[str, ...]],
     keyed: Snapshot | None,
@@ -201,7 +201,7 @@ def _of_file(
     file: AccountFile, config: Config, kinds: Mapping[str, AccountProvider], proxies: Proxies
 ) -> tuple[Upstream, ...]:
     provider = kinds.get(file.kind)
-    if provider is None or file.is_disabled:
+    if provider is None:
         return ()
     return tuple(
         structs.replace(upstream, account=_stocked(upstream.account, provider, None))

@@ -11,7 +11,8 @@ One account is in one of these states:
 * A request whose token was refused says which one that was. If another is in force by then, it is given that one, and
   nothing is renewed: the refusal is about the past.
 * A renewal starts by reading the file: another process, or a person, may have put newer tokens there.
-* What a vendor gave is written to the journal, then to the file, then used. The file gets it only if it still holds the
+* What a vendor gave is written to the journal, then to the file, then used. A renewal begins with what the journal still
+  has for its file, which a disk that was full, or an end in between, may have left there. The file gets it only if it still holds the
   refresh token that was spent; else somebody has replaced it, and theirs stays.
 * A token whose end is known and past is renewed before it is used. Until then a failed renewal does no harm: the token
   in hand serves on, and the next try comes after a pause that grows.
@@ -31,8 +32,8 @@ from msgspec import Struct, structs
 from cliproxy.canon.errors import GatewayError, Problem, UpstreamRefused
 from cliproxy.gateway.exchanges import perform
 from cliproxy.gateway.runtime import Runtime
-from cliproxy.oauth.base import GrantRevoked, OAuthError, Tokens
-from cliproxy.providers.accounts import AccountFile, AccountProvider, ClientSecrets, Members
+from cliproxy.oauth.base import GrantRevoked, Misconfigured, OAuthError, Tokens
+from cliproxy.providers.accounts import AccountFile, ClientSecrets, Grants, Members, Trouble
 from cliproxy.stores.token_journal import Entry, TokenJournal
 from cliproxy.wire.secrets import Secret
 
@@ -67,7 +68,6 @@ class Renewals(Struct, gc=False):
     failures: int = 0
     problem: str = ""
     is_dead: bool = False
-    is_unsaved: bool = False
 
 
 _NONE = Tokens(access=Secret())
@@ -85,15 +85,22 @@ class _Cell:
 
 
 class Vault:
-    """`secrets` looks for client secrets outside of the configuration; it is called in a thread."""
+    """`secrets` are client secrets from outside of the configuration; `search` looks for more, and is called in a thread
+    when one is missing: it reads other files."""
 
     def __init__(
-        self, runtime: Runtime, files: Credentials, journal: TokenJournal, secrets: Callable[[], ClientSecrets]
+        self,
+        runtime: Runtime,
+        files: Credentials,
+        journal: TokenJournal,
+        secrets: ClientSecrets,
+        search: Callable[[], ClientSecrets],
     ) -> None:
         self._runtime = runtime
         self._files = files
         self._journal = journal
         self._secrets = secrets
+        self._search = search
         self._kinds = runtime.kinds
         self._cells: dict[str, _Cell] = {}
         self._due: list[tuple[float, str]] = []
@@ -183,31 +190,44 @@ class Vault:
 
     async def _exchange(self, cell: _Cell) -> None:
         file, provider, runtime = cell.file, self._kinds[cell.file.kind], self._runtime
-        if cell.renewals.is_unsaved:
-            await asyncio.to_thread(self._recover_one, file.name)
+        await asyncio.to_thread(self._recover_one, file.name)
         known = cell.tokens if cell.is_read else None
         members = await asyncio.to_thread(self._files.load, file.name)
-        tokens = provider.read_tokens(members)
+        tokens = provider.grants.read_tokens(members)
         if known is not None and tokens.access != known.access and tokens.access:
-            cell.tokens = tokens  # somebody else was faster; the watcher tells when they end
+            self._take(cell, tokens, provider.grants.read_file(file.name, members))
             return
-        config = runtime.snapshot.config
-        secrets = await asyncio.to_thread(self._secrets)
-        exchange = provider.refresh(file, tokens, config, runtime.proxies, secrets)
-        given = await perform(exchange, runtime.transport)
+        given = await self._given(file, tokens, provider.grants)
         now_at = runtime.epoch()
-        fresh = provider.write_tokens(given, members, now_at)
-        is_saved = await asyncio.to_thread(self._save, Entry(file.name, _digest(tokens), fresh), provider)
+        fresh = provider.grants.write_tokens(given, members, now_at)
+        is_saved = await asyncio.to_thread(self._save, Entry(file.name, _digest(tokens), fresh), provider.grants)
         refresh = given.refresh if given.refresh else tokens.refresh
         cell.tokens = Tokens(access=given.access, refresh=refresh, id_token=given.id_token, lifetime=given.lifetime)
         cell.is_read = True
         ends_at = now_at + given.lifetime if given.lifetime else 0.0
         cell.file = structs.replace(file, expires_at=ends_at, refreshed_at=now_at)
-        cell.renewals = Renewals(last_at=now_at, is_unsaved=not is_saved, problem="" if is_saved else _UNSAVED)
+        cell.renewals = Renewals(last_at=now_at, problem="" if is_saved else _UNSAVED)
         self._plan(cell, self._due_at(cell.file))
         _log.info("%s: renewed, good for %s.", file.name, _told(given.lifetime))
 
-    def _save(self, entry: Entry, provider: AccountProvider) -> bool:
+    def _take(self, cell: _Cell, tokens: Tokens, reading: AccountFile | Trouble) -> None:
+        """Somebody else was faster: theirs are used."""
+        cell.tokens = tokens
+        if isinstance(reading, AccountFile):
+            cell.file = reading
+            self._plan(cell, self._due_at(reading))
+
+    async def _given(self, file: AccountFile, tokens: Tokens, grants: Grants) -> Tokens:
+        """What the vendor gives for the refresh token."""
+        runtime = self._runtime
+        config, proxies = runtime.snapshot.config, runtime.proxies
+        try:
+            return await perform(grants.refresh(file, tokens, config, proxies, self._secrets), runtime.transport)
+        except Misconfigured:
+            self._secrets = await asyncio.to_thread(self._search)
+        return await perform(grants.refresh(file, tokens, config, proxies, self._secrets), runtime.transport)
+
+    def _save(self, entry: Entry, grants: Grants) -> bool:
         """In a thread. The journal first: with the answer the old refresh token may be dead.
 
         A disk that takes nothing must not waste what the vendor gave: it is used all the same, and put into the file
@@ -220,16 +240,16 @@ class Vault:
                 "%s: its new tokens cannot be written down; they are lost when this process ends.", entry.name
             )
         try:
-            self._put(entry, provider)
+            self._put(entry, grants)
         except OSError:
             _log.exception("%s: its new tokens cannot be written to its file yet.", entry.name)
             return False
         self._journal.forget(entry.name)
         return True
 
-    def _put(self, entry: Entry, provider: AccountProvider) -> None:
+    def _put(self, entry: Entry, grants: Grants) -> None:
         def edit(members: Members) -> Mapping[str, object] | None:
-            return entry.members if _digest(provider.read_tokens(members)) == entry.replaces else None
+            return entry.members if _digest(grants.read_tokens(members)) == entry.replaces else None
 
         self._files.change(entry.name, edit)
 
@@ -252,7 +272,7 @@ class Vault:
             self._journal.forget(name)
             return
         if (provider := self._kinds.get(kind)) is not None:
-            self._put(entry, provider)
+            self._put(entry, provider.grants)
             _log.info("%s: tokens that had been written down were put into the file.", name)
         self._journal.forget(name)
 
@@ -311,7 +331,7 @@ class Vault:
     def _read(self, cell: _Cell) -> None:
         """A small file, read once: in place, since a thread would cost more."""
         try:
-            cell.tokens = self._kinds[cell.file.kind].read_tokens(self._files.load(cell.file.name))
+            cell.tokens = self._kinds[cell.file.kind].grants.read_tokens(self._files.load(cell.file.name))
             cell.is_read = True
         except (OAuthError, OSError, ValueError) as error:
             cell.renewals.problem = str(error) if isinstance(error, OAuthError) else "Its file cannot be read."

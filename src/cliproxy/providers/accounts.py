@@ -167,16 +167,11 @@ class DeviceLogin(Protocol):
 Login = CodeLogin | DeviceLogin
 
 
-class AccountProvider(Provider, Protocol):
-    """A provider whose accounts are files. `kinds` are the `type`s of its files; `lead` is how many seconds before its
-    end a token is renewed."""
+class Grants(Protocol):
+    """How one vendor's tokens stand in its files, and how they are renewed."""
 
-    kinds: frozenset[str]
-    lead: float
-
-    def account_upstreams(self, file: AccountFile, config: Config, proxies: Proxies) -> Iterable[Upstream]:
-        """The accounts of one file: one, or one for each project. Each has `source` set to the file's name, and no
-        credential in its head: `Ask.token` brings it."""
+    def read_file(self, name: str, members: Members) -> AccountFile | Trouble:
+        """What a file says besides its tokens."""
         ...
 
     def read_tokens(self, members: Members) -> Tokens:
@@ -190,5 +185,20 @@ class AccountProvider(Provider, Protocol):
     def refresh(
         self, file: AccountFile, tokens: Tokens, config: Config, proxies: Proxies, secrets: ClientSecrets = ...
     ) -> Exchange[Tokens]:
-        """Raises OAuthError; GrantRevoked when only a new login helps."""
+        """Raises OAuthError; GrantRevoked when only a new login helps, and Misconfigured, before the first request, when
+        a client secret is missing."""
+        ...
+
+
+class AccountProvider(Provider, Protocol):
+    """A provider whose accounts are files. `kinds` are the `type`s of its files, `grants` is how to deal with what is
+    in them; `lead` is how many seconds before its end a token is renewed."""
+
+    kinds: frozenset[str]
+    grants: Grants
+    lead: float
+
+    def account_upstreams(self, file: AccountFile, config: Config, proxies: Proxies) -> Iterable[Upstream]:
+        """The accounts of one file: none when it is disabled, one, or one for each project. Each has `source` set to the
+        file's name, and no credential in its head: `Ask.token` brings it."""
         ...

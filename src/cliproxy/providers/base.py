@@ -86,14 +86,10 @@ class Ask(Struct, frozen=True):
 
 
 class Provider(Protocol):
-    """`section` is its key in the configuration file; `owner` its name in model lists."""
+    """`owner` is its name in model lists."""
 
     name: str
     owner: str
-
-    def upstreams(self, config: Config, proxies: Proxies) -> Iterable[Upstream]:
-        """The accounts that the configuration names, in its order, the disabled left out."""
-        ...
 
     def request(self, upstream: Upstream, ask: Ask) -> HttpRequest: ...
 
@@ -111,6 +107,14 @@ class Provider(Protocol):
 
     def read_listing(self, body: bytes) -> tuple[str, ...]:
         """Model names in an answer to `listing`. Raises BrokenAnswer."""
+        ...
+
+
+class KeyProvider(Provider, Protocol):
+    """A provider whose accounts are keys in the configuration."""
+
+    def upstreams(self, config: Config, proxies: Proxies) -> Iterable[Upstream]:
+        """The accounts that the configuration names, in its order, the disabled left out."""
         ...
 
 

@@ -17,9 +17,8 @@ from msgspec import structs
 
 from cliproxy.config.schema import Config
 from cliproxy.dialects.openai_responses import DIALECT
-from cliproxy.oauth.base import Exchange, Tokens
 from cliproxy.providers import codex, openai_like
-from cliproxy.providers.accounts import AccountFile, ClientSecrets, Members
+from cliproxy.providers.accounts import AccountFile, Grants
 from cliproxy.providers.base import Ask, Proxies, Upstream
 from cliproxy.providers.codex_body import backend_body, conversation
 from cliproxy.providers.file_accounts import account_of_file, bearer, served, shared_address, shared_head
@@ -45,10 +44,8 @@ class CodexAccounts:
     name = "codex-oauth"
     owner = "openai"
     kinds = login.KINDS
+    grants: Grants = login
     lead = _LEAD_SECONDS
-
-    def upstreams(self, config: Config, proxies: Proxies) -> Iterable[Upstream]:
-        return ()
 
     def account_upstreams(self, file: AccountFile, config: Config, proxies: Proxies) -> Iterable[Upstream]:
         if file.is_disabled:
@@ -92,22 +89,6 @@ class CodexAccounts:
 
     def read_listing(self, body: bytes) -> tuple[str, ...]:
         return ()
-
-    def read_tokens(self, members: Members) -> Tokens:
-        return login.read_tokens(members)
-
-    def write_tokens(self, tokens: Tokens, members: Members, now_at: float) -> Mapping[str, object]:
-        return login.write_tokens(tokens, members, now_at)
-
-    def refresh(
-        self,
-        file: AccountFile,
-        tokens: Tokens,
-        config: Config,
-        proxies: Proxies,
-        secrets: ClientSecrets = ClientSecrets(),
-    ) -> Exchange[Tokens]:
-        return login.refresh(file, tokens, config, proxies, secrets)
 
 
 def _session(ask: Ask, told: bytes) -> bytes:

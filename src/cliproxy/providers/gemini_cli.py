@@ -15,9 +15,8 @@ from msgspec import Raw, structs
 from cliproxy.canon.errors import MissingParameter, Problem
 from cliproxy.config.schema import Config
 from cliproxy.dialects.gemini_cli import DIALECT
-from cliproxy.oauth.base import Exchange, Tokens
 from cliproxy.providers import gemini
-from cliproxy.providers.accounts import AccountFile, ClientSecrets, Members
+from cliproxy.providers.accounts import AccountFile, Grants
 from cliproxy.providers.base import Ask, Proxies, Upstream, verdict_of
 from cliproxy.providers.file_accounts import account_of_file, bearer, served, shared_address, shared_head
 from cliproxy.providers.logins import gemini as login
@@ -41,10 +40,8 @@ class GeminiCli:
     name = "gemini-cli"
     owner = "google"
     kinds = login.KINDS
+    grants: Grants = login
     lead = _LEAD_SECONDS
-
-    def upstreams(self, config: Config, proxies: Proxies) -> Iterable[Upstream]:
-        return ()
 
     def account_upstreams(self, file: AccountFile, config: Config, proxies: Proxies) -> Iterable[Upstream]:
         if file.is_disabled:
@@ -84,22 +81,6 @@ class GeminiCli:
 
     def read_listing(self, body: bytes) -> tuple[str, ...]:
         return ()
-
-    def read_tokens(self, members: Members) -> Tokens:
-        return login.read_tokens(members)
-
-    def write_tokens(self, tokens: Tokens, members: Members, now_at: float) -> Mapping[str, object]:
-        return login.write_tokens(tokens, members, now_at)
-
-    def refresh(
-        self,
-        file: AccountFile,
-        tokens: Tokens,
-        config: Config,
-        proxies: Proxies,
-        secrets: ClientSecrets = ClientSecrets(),
-    ) -> Exchange[Tokens]:
-        return login.refresh(file, tokens, config, proxies, secrets)
 
 
 def _for_project(body: bytes, project: str) -> bytes:

@@ -15,9 +15,8 @@ from msgspec import structs
 from cliproxy.config import rules
 from cliproxy.config.schema import Config
 from cliproxy.dialects.openai_chat import DIALECT
-from cliproxy.oauth.base import Exchange, Tokens
 from cliproxy.providers import openai_like
-from cliproxy.providers.accounts import AccountFile, ClientSecrets, Members
+from cliproxy.providers.accounts import AccountFile, Grants
 from cliproxy.providers.base import OUR_AGENT, Ask, Proxies, Upstream, forwarded
 from cliproxy.providers.file_accounts import account_of_file, bearer, served, shared_address, shared_head
 from cliproxy.providers.logins import qwen as login
@@ -39,10 +38,8 @@ class Qwen:
     name = "qwen"
     owner = "qwen"
     kinds = login.KINDS
+    grants: Grants = login
     lead = _LEAD_SECONDS
-
-    def upstreams(self, config: Config, proxies: Proxies) -> Iterable[Upstream]:
-        return ()
 
     def account_upstreams(self, file: AccountFile, config: Config, proxies: Proxies) -> Iterable[Upstream]:
         if file.is_disabled:
@@ -74,22 +71,6 @@ class Qwen:
 
     def read_listing(self, body: bytes) -> tuple[str, ...]:
         return ()
-
-    def read_tokens(self, members: Members) -> Tokens:
-        return login.read_tokens(members)
-
-    def write_tokens(self, tokens: Tokens, members: Members, now_at: float) -> Mapping[str, object]:
-        return login.write_tokens(tokens, members, now_at)
-
-    def refresh(
-        self,
-        file: AccountFile,
-        tokens: Tokens,
-        config: Config,
-        proxies: Proxies,
-        secrets: ClientSecrets = ClientSecrets(),
-    ) -> Exchange[Tokens]:
-        return login.refresh(file, tokens, config, proxies, secrets)
 
 
 def base_of(file: AccountFile, config: Config) -> str:

@@ -11,9 +11,9 @@ from cliproxy.providers import (
     qwen,
 )
 from cliproxy.providers.accounts import AccountProvider
-from cliproxy.providers.base import Provider
+from cliproxy.providers.base import KeyProvider
 
-PROVIDERS: tuple[Provider, ...] = (gemini.PROVIDER, claude.PROVIDER, codex.PROVIDER, openai_compat.PROVIDER)
+PROVIDERS: tuple[KeyProvider, ...] = (gemini.PROVIDER, claude.PROVIDER, codex.PROVIDER, openai_compat.PROVIDER)
 ACCOUNT_PROVIDERS: tuple[AccountProvider, ...] = (
     gemini_cli.PROVIDER,
     claude_accounts.PROVIDER,

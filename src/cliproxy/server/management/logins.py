@@ -44,7 +44,7 @@ _RETURNED = Decoder(_Returned)
 
 
 async def _begin(login: Login, plane: Plane, asked: Asked) -> Answer:
-    begun = await plane.runtime.logins.begin(login, (asked.first("project_id") or "").strip())
+    begun = await plane.logins.begin(login, (asked.first("project_id") or "").strip())
     answer: dict[str, object] = {"status": "ok", "url": begun.url, "state": begun.state}
     if isinstance(login, DeviceLogin):
         answer |= {"flow": "device", "user_code": begun.user_code, "expires_in": int(begun.expires_in)}
@@ -60,7 +60,7 @@ async def _status(plane: Plane, asked: Asked) -> Answer:
         return OK
     if not _STATE.fullmatch(state):
         return _failed("invalid state", 400)
-    status = plane.runtime.logins.status(state)
+    status = plane.logins.status(state)
     if status is None:
         return _failed("unknown or expired state", 200)
     match status.phase:
@@ -93,7 +93,7 @@ async def _finish_redirected(plane: Plane, asked: Asked) -> Answer:
 def _finish(plane: Plane, returned: _Returned) -> Answer:
     try:
         login, callback = _callback(returned)
-        plane.runtime.logins.accept(login.channel, callback)
+        plane.logins.accept(login.channel, callback)
     except CallerFault as error:
         return _failed(error.problem.message, error.problem.status)
     return OK
@@ -142,7 +142,7 @@ async def _cancel(plane: Plane, asked: Asked) -> Answer:
         raise InvalidRequest("missing state")
     if not _STATE.fullmatch(state):
         raise InvalidRequest("invalid state")
-    return told({"status": "ok", "cancelled": plane.runtime.logins.cancel(state)})
+    return told({"status": "ok", "cancelled": plane.logins.cancel(state)})
 
 
 def _failed(text: str, status: int) -> Answer:
