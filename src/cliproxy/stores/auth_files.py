@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import secrets
@@ -35,6 +34,8 @@ import msgspec
 from msgspec import Struct
 
 from cliproxy.stores.auth_listing import AuthFile, describe
+from cliproxy.stores.durable import write_synced
+from cliproxy.stores.file_lock import is_locked
 from cliproxy.stores.folders import make_private
 from cliproxy.wire import json, json_edits
 
@@ -353,26 +354,17 @@ def _missing() -> FileNotFoundError:
 def _write_beside(path: Path, content: bytes) -> Path:
     """A temporary file in the same folder, with all of `content` on the disk."""
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, 0o600)
-            _keep_owner(descriptor, path)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+    write_synced(temporary, content)
+    _keep_owner(temporary, path)
     return temporary
 
 
-def _keep_owner(descriptor: int, path: Path) -> None:
+def _keep_owner(temporary: Path, path: Path) -> None:
     """A gateway that runs as root must not take a file away from whom it belongs to."""
     with contextlib.suppress(OSError):
         found = path.lstat()
         if (found.st_uid, found.st_gid) != (os.geteuid(), os.getegid()):
-            os.fchown(descriptor, found.st_uid, found.st_gid)
+            os.chown(temporary, found.st_uid, found.st_gid, follow_symlinks=False)
 
 
 def _replace(path: Path, temporary: Path, content: bytes) -> None:
@@ -401,14 +393,9 @@ def _overwrite(path: Path, content: bytes) -> None:
 def _lock(descriptor: int, patience: float) -> bool:
     """Whether no other process of ours can be writing; it is waited for. Raises BlockingIOError after that."""
     for _ in range(max(1, round(patience / _LOCK_PAUSE))):
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(_LOCK_PAUSE)
-        except OSError:
-            return False
-        else:
-            return True
+        if (is_alone := is_locked(descriptor)) is not None:
+            return is_alone
+        time.sleep(_LOCK_PAUSE)
     raise BlockingIOError(errno.EAGAIN, "another process keeps the folder locked")
 
 

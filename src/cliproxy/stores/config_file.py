@@ -28,6 +28,7 @@ from msgspec import Struct
 
 from cliproxy.config.document import Loaded, read
 from cliproxy.config.issues import ConfigError, Issue
+from cliproxy.stores.durable import sync_folder, write_synced
 from cliproxy.stores.file_lock import FileLock, lock
 from cliproxy.stores.folders import make_private
 
@@ -233,11 +234,11 @@ def write_new(path: Path, text: str) -> None:
     make_private(path.parent)
     temporary = _temporary_beside(path)
     try:
-        _write_temporary(temporary, text.encode(), 0o600)
+        write_synced(temporary, text.encode())
         _rename_to_new(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _rename_to_new(temporary: Path, path: Path) -> None:
@@ -293,7 +294,7 @@ def _replace(path: Path, content: bytes, instead_of: bytes | None) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     temporary = _temporary_beside(path)
     try:
-        _write_temporary(temporary, content, stat.S_IMODE(found.st_mode))
+        write_synced(temporary, content, stat.S_IMODE(found.st_mode))
         _keep_owner(temporary, found)
         if instead_of is not None and _digest(path.read_bytes()) != instead_of:
             raise Overtaken(errno.EAGAIN, "another program keeps changing the file")
@@ -305,7 +306,7 @@ def _replace(path: Path, content: bytes, instead_of: bytes | None) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _temporary_beside(path: Path) -> Path:
@@ -319,16 +320,6 @@ def _sweep(path: Path) -> None:
         for entry in entries:
             if temporary.fullmatch(entry.name):
                 path.with_name(entry.name).unlink(missing_ok=True)
-
-
-def _write_temporary(path: Path, content: bytes, mode: int) -> None:
-    """The mode is set before the first byte, so that a secret is never readable by more than the final file."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _keep_owner(path: Path, found: os.stat_result) -> None:
@@ -345,13 +336,3 @@ def _rewrite(path: Path, content: bytes) -> None:
         file.truncate()
         file.flush()
         os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name durable. Some network drives refuse to sync a folder; then their own promise has to do."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

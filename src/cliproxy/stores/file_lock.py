@@ -35,7 +35,7 @@ def lock(path: Path, patience: float) -> FileLock:
     for _ in range(max(1, round(patience / _PAUSE))):
         descriptor = _opened(path)
         try:
-            if (is_alone := _is_locked(descriptor)) is not None and _is_at(descriptor, path):
+            if (is_alone := is_locked(descriptor)) is not None and _is_at(descriptor, path):
                 held = FileLock(descriptor, is_alone=is_alone)
                 descriptor = -1
                 return held
@@ -56,7 +56,7 @@ def _opened(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
 
 
-def _is_locked(descriptor: int) -> bool | None:
+def is_locked(descriptor: int) -> bool | None:
     """Whether the lock could be had: None for not now, False for not on this file system."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from cliproxy.stores.durable import sync_folder, write_synced
 from cliproxy.stores.folders import make_private
 
 _SUFFIX = ".tokens"
@@ -44,13 +44,10 @@ class TokenJournal:
         path = self._path(entry.name)
         make_private(path.parent)
         temporary = path.with_suffix(".tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(entry))
-            file.flush()
-            os.fsync(file.fileno())
+        temporary.unlink(missing_ok=True)  # of a process that was ended here
+        write_synced(temporary, msgspec.json.encode(entry))
         temporary.replace(path)
-        _sync(path.parent)
+        sync_folder(path.parent)
 
     def forget(self, name: str) -> None:
         with contextlib.suppress(OSError):
@@ -78,13 +75,3 @@ def _read(path: Path) -> Entry | None:
         return _DECODER.decode(path.read_bytes())
     except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
-
-
-def _sync(folder: Path) -> None:
-    """Make the new name durable; some network drives refuse, and then their own promise has to do."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
