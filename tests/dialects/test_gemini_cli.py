@@ -213,7 +213,8 @@ def test_a_passing_answer_gets_the_callers_name_of_the_model_and_keeps_the_rest(
         b'"modelVersion":"theirs", "usageMetadata":{"promptTokenCount":3}}, "traceId":"t"}'
     )
 
-    passed, usage = passed_whole(DIALECT, body, "mine")
+    passed, counted = passed_whole(DIALECT, body, "mine")
+    usage = counted.usage()
 
     assert passed == body.replace(b"theirs", b"mine")
     assert usage is not None

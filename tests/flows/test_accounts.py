@@ -177,7 +177,8 @@ def test_a_revoked_account_says_so_and_a_new_login_mends_it(scene: Scene) -> Non
 def test_another_account_serves_while_one_is_revoked(scene: Scene) -> None:
     scene.drop("claude", "ada@x.org")
     scene.drop("claude", "eve@x.org")
-    assert soon(lambda: scene.serves("claude"))
+    assert soon(lambda: scene.managed.serving.accounts == 2)
+    assert scene.serves("claude")
     scene.vendors.accounts.revoke("ada@x.org")
 
     assert all(scene.serves("claude") for _ in range(6))

@@ -349,20 +349,20 @@ def test_a_whole_answer_tells_all_counts(upstream, caller):
     dialect, client, body = STREAMS[upstream][0], STREAMS[caller][0], WHOLES[upstream]
 
     if dialect is client:
-        _, usage = passed_whole(dialect, body, "")
+        _, counted = passed_whole(dialect, body, "")
     else:
-        _, usage = translated_whole(dialect.read_answer(body), NO_NAMES, client, echo())
+        _, counted = translated_whole(dialect.read_answer(body), NO_NAMES, client, echo())
 
-    assert Tokens.of(usage) == ALL
+    assert Tokens.of(counted.usage()) == ALL
 
 
 @each_upstream
 def test_a_stream_in_place_of_a_whole_answer_tells_all_counts(upstream):
     dialect, stream = STREAMS[upstream]
 
-    _, usage = translated_whole(events_of_stream(dialect.reader(), stream), NO_NAMES, dialect, echo())
+    _, counted = translated_whole(events_of_stream(dialect.reader(), stream), NO_NAMES, dialect, echo())
 
-    assert Tokens.of(usage) == ALL
+    assert Tokens.of(counted.usage()) == ALL
 
 
 @each_upstream
@@ -372,10 +372,10 @@ def test_a_whole_answer_with_odd_counts_passes_and_tells_none(upstream, counts):
     name = "usageMetadata" if upstream == "gemini" else "usage"
     odd = json.dumps(json.loads(body) | {name: json.loads(counts), "padding": "x" * 300}).encode()
 
-    out, usage = passed_whole(dialect, odd, "")
+    out, counted = passed_whole(dialect, odd, "")
 
     assert out == odd
-    assert Tokens.of(usage) == Tokens()
+    assert Tokens.of(counted.usage()) == Tokens()
 
 
 def test_a_translated_stream_that_breaks_off_tells_what_it_had_told():

@@ -14,6 +14,7 @@ from cliproxy.canon.events import Event, Failed, PartStart, Ping, Start, UsageSe
 from cliproxy.canon.naming import NameRestorer, ToolNames
 from cliproxy.canon.usage import Usage
 from cliproxy.dialects.base import Dialect, Echo, StreamReader, StreamWriter
+from cliproxy.gateway.usage import Counted, Unread, Whole
 from cliproxy.wire import json
 from cliproxy.wire.sse import FrameReader, WholeFrames
 
@@ -21,6 +22,8 @@ _DATA_LINE = re.compile(rb"^((?:\xef\xbb\xbf)?data: ?)([^\r\n]+)", re.MULTILINE)
 _BLANK_LINE = re.compile(rb"(?:\r\n|\n|\r(?!\n)){2}")
 _NOTHING = (b"null", b"false", b"{}", b"[]", b'""')
 _SHORT_BYTES = 256
+_UNREAD_BYTES = 64 * 1024
+"""The largest answer that may be kept a little for its counts to be read later."""
 _BROKE_OFF = Problem("bad_gateway", 502, "The upstream's answer broke off before it was complete.")
 
 
@@ -202,7 +205,7 @@ class _Array:
         return b"]" if self._is_open else b"[]"
 
 
-def passed_whole(dialect: Dialect, body: bytes, model: str) -> tuple[bytes, Usage | None]:
+def passed_whole(dialect: Dialect, body: bytes, model: str) -> tuple[bytes, Counted]:
     """A whole answer of the caller's own dialect, with the caller's name for the model where `model` gives one, and
     its counts.
 
@@ -221,7 +224,9 @@ def passed_whole(dialect: Dialect, body: bytes, model: str) -> tuple[bytes, Usag
         name = json.encode(model)
         for path in dialect.model_paths:
             body = json.replaced(body, path, name)
-    return body, dialect.read_usage(members)
+    if len(body) > _UNREAD_BYTES:
+        return body, Whole(dialect.read_usage(members))
+    return body, Unread(dialect, members)
 
 
 def _refuse_failure(dialect: Dialect, body: bytes) -> None:
@@ -231,13 +236,13 @@ def _refuse_failure(dialect: Dialect, body: bytes) -> None:
         raise BrokenAnswer(problem=last[0].problem)
 
 
-def translated_whole(events: list[Event], names: ToolNames, client: Dialect, echo: Echo) -> tuple[bytes, Usage | None]:
+def translated_whole(events: list[Event], names: ToolNames, client: Dialect, echo: Echo) -> tuple[bytes, Counted]:
     """A whole answer for the caller, and its counts. Raises UpstreamRefused or BrokenAnswer when the events end
     badly."""
     if names:
         events = NameRestorer(names).push(events)
     answer = fold(events)
-    return client.write_answer(answer, echo), answer.usage
+    return client.write_answer(answer, echo), Whole(answer.usage)
 
 
 def events_of_stream(reader: StreamReader, body: bytes) -> list[Event]:

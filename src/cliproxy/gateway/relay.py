@@ -18,7 +18,6 @@ from typing import NoReturn
 from msgspec import structs
 
 from cliproxy.canon.errors import GatewayError, ModelNotFound, Problem, UpstreamFault, UpstreamTimeout
-from cliproxy.canon.usage import Usage
 from cliproxy.dialects.base import Echo
 from cliproxy.gateway.attempts import Attempts
 from cliproxy.gateway.bridge import (
@@ -34,7 +33,7 @@ from cliproxy.gateway.exchange import Exchange
 from cliproxy.gateway.recording import record_of_failure
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.gateway.snapshot import Snapshot
-from cliproxy.gateway.usage import LEFT, Whole
+from cliproxy.gateway.usage import LEFT, Counted
 from cliproxy.providers.base import Ask, Upstream, verdict_of, without_secret
 from cliproxy.routing.catalog import Route
 from cliproxy.routing.pool import Lease
@@ -68,7 +67,7 @@ class _Failure(Exception):
 async def relay(runtime: Runtime, snapshot: Snapshot, call: Call, exchange: Exchange) -> None:
     """Serve `call` from the first account that can, and count it. Raises GatewayError while nothing but keep-alives
     was sent."""
-    tally, at, started = call.tally, runtime.epoch(), runtime.monotonic()
+    tally, started = call.tally, runtime.monotonic()
     try:
         await _relayed(runtime, snapshot, call, exchange)
     except GatewayError as error:
@@ -78,7 +77,7 @@ async def relay(runtime: Runtime, snapshot: Snapshot, call: Call, exchange: Exch
         tally.status = LEFT
         raise
     finally:
-        runtime.usage.add(tally.record(call.request_id, at, runtime.monotonic() - started))
+        runtime.ledger.note(tally, call.request_id, runtime.epoch(), runtime.monotonic() - started)
 
 
 async def _relayed(runtime: Runtime, snapshot: Snapshot, call: Call, exchange: Exchange) -> None:
@@ -86,13 +85,13 @@ async def _relayed(runtime: Runtime, snapshot: Snapshot, call: Call, exchange: E
     if target is None:
         raise ModelNotFound(f"No account serves the model `{call.model}`; see the list of models.", param="model")
     call.thinking = target.thinking
-    routes = (target.route, *_fallbacks(snapshot, target.route))
+    serve = _from_the_first if snapshot.config.models.fallbacks else _attempted
     if not call.is_stream:
-        await _from_the_first(runtime, snapshot, call, exchange, routes, None)
+        await serve(runtime, snapshot, call, exchange, target.route, None)
         return
     keepalive = Keepalive(snapshot.config.streaming.keepalive_seconds, exchange, call)
     try:
-        await _from_the_first(runtime, snapshot, call, exchange, routes, keepalive)
+        await serve(runtime, snapshot, call, exchange, target.route, keepalive)
     finally:
         keepalive.stop()
 
@@ -100,7 +99,7 @@ async def _relayed(runtime: Runtime, snapshot: Snapshot, call: Call, exchange: E
 def _fallbacks(snapshot: Snapshot, asked: Route) -> tuple[Route, ...]:
     """What may be served in place of a model that is out of quota on all of its accounts."""
     config = snapshot.config
-    if not config.models.fallbacks or not config.quota_exceeded.switch_preview_model:
+    if not config.quota_exceeded.switch_preview_model:
         return ()
     targets = (snapshot.resolve(name) for name in config.models.fallbacks.get(asked.model, ()))
     return tuple(target.route for target in targets if target is not None)
@@ -111,12 +110,11 @@ async def _from_the_first(
     snapshot: Snapshot,
     call: Call,
     exchange: Exchange,
-    routes: tuple[Route, ...],
+    asked: Route,
     keepalive: "Keepalive | None",
 ) -> None:
-    """Serve from the first of `routes` that is not out of quota, and say which that is. When none can serve, what is
-    told is about the first: that is what was asked for."""
-    asked, *others = routes
+    """Serve from `asked`, or the first of its fallbacks that can when it is out of quota, and say which that is. When
+    none can, what is told is about the model that was asked for."""
     plain = exchange.extra
     try:
         await _attempted(runtime, snapshot, call, exchange, asked, keepalive)
@@ -125,7 +123,7 @@ async def _from_the_first(
         if error.problem.kind not in _OUT_OF_QUOTA:
             raise
         refusal, told = error, exchange.extra
-    for route in others:
+    for route in _fallbacks(snapshot, asked):
         _log.info("%s %s: out of quota, `%s` is tried in its place", call.request_id, call.model, route.model)
         exchange.extra = (*plain, (b"x-cliproxy-model", route.model.encode("ascii", "replace")))
         with contextlib.suppress(GatewayError):
@@ -228,10 +226,9 @@ class _Attempt:
     def settle(self, verdict: Verdict | None) -> None:
         """What the upstream said decides about the account; None is a success."""
         self._is_settled = True
-        runtime = self.runtime
-        runtime.pool.release(self.lease, runtime.monotonic(), verdict)
+        self.runtime.pool.release(self.lease, self.runtime.monotonic(), verdict)
         if verdict is None or verdict.fault not in ("caller", "identity"):
-            runtime.usage.judged(self.lease.candidate.account.id, runtime.epoch(), is_success=verdict is None)
+            self.call.tally.judged += ((self.lease.candidate.account.id, verdict is None),)
 
     def give_back(self) -> None:
         if not self._is_settled:
@@ -317,17 +314,17 @@ class _Attempt:
 
     async def _whole(self, answer: UpstreamAnswer, prepared: Prepared) -> None:
         try:
-            body, usage = self._answered(answer, prepared, await answer.read(MAX_ANSWER_BYTES))
+            body, counted = self._answered(answer, prepared, await answer.read(MAX_ANSWER_BYTES))
         except UpstreamFault as error:
             raise self._failure(error.problem, answer.headers) from error
         self.settle(None)
         tally = self.call.tally
-        tally.answer = Whole(usage)
+        tally.answer = counted
         told = _told(answer.headers) if prepared.is_native else ()
         await self.exchange.reply(200, _JSON + told, body)
         tally.status = 200
 
-    def _answered(self, answer: UpstreamAnswer, prepared: Prepared, body: bytes) -> tuple[bytes, Usage | None]:
+    def _answered(self, answer: UpstreamAnswer, prepared: Prepared, body: bytes) -> tuple[bytes, Counted]:
         """The caller's body, and its counts. Raises UpstreamFault when the upstream's is no complete answer."""
         call, upstream = self.call, self.upstream
         is_stream = _is_event_stream(answer.headers)

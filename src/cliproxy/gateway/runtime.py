@@ -66,11 +66,17 @@ class Runtime:
         self.is_draining = False
         self.request_logs: RequestLogs | None = None
         self.followers: list[Callable[[Config], None]] = []
-        self.usage = UsageLedger(f"req_{boot}")
+        self.ledger = UsageLedger(f"req_{boot}")
         self._boot = boot
         self._numbers = itertools.count(1)
         self.snapshot: Snapshot = compile_snapshot(config, self.providers, self.proxies, self.listings)
         self.pool = Pool(self.snapshot.strategy)
+
+    @property
+    def usage(self) -> UsageLedger:
+        """The ledger with everything counted that is over. For the event loop's thread only."""
+        self.ledger.settle()
+        return self.ledger
 
     def publish(self, config: Config) -> None:
         """Make `config` the current one. Raises ValueError when it cannot be compiled; then nothing changes."""

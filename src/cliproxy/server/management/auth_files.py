@@ -24,8 +24,10 @@ from cliproxy.canon.errors import (
     SaveFailed,
     TooLarge,
 )
+from cliproxy.gateway.accounts import Accounts
 from cliproxy.gateway.plane import Plane
 from cliproxy.gateway.snapshot import Snapshot
+from cliproxy.gateway.usage import AccountTally
 from cliproxy.server.management.base import OK, Answer, Asked, Handle, Operation, Parameter, Row, Schema, told
 from cliproxy.server.management.uploads import Uploaded, files_of, is_form
 from cliproxy.stores.auth_files import MOST_BYTES, AuthFiles, BadName, Look, OverSize, checked
@@ -46,12 +48,13 @@ _T = TypeVar("_T")
 
 async def _list(plane: Plane, asked: Asked) -> Answer:
     limit, offset = _count(asked, "limit"), _count(asked, "offset")
+    tallies = plane.runtime.usage.accounts
 
     def work() -> Answer:
         files = _filtered(plane.auth_files.listed(), asked)
         begin = offset or 0
         end = len(files) if limit is None else begin + limit
-        shown = [_standing(plane, file) for file in files[begin:end]]
+        shown = [_standing(plane.accounts, tallies, file) for file in files[begin:end]]
         if limit is None and offset is None:
             return told({"files": shown})
         return told({"files": shown, "total": len(files)})
@@ -59,13 +62,13 @@ async def _list(plane: Plane, asked: Asked) -> Answer:
     return await _done("read", work)
 
 
-def _standing(plane: Plane, file: AuthFile) -> AuthFile:
+def _standing(accounts: Accounts, tallies: Mapping[str, AccountTally], file: AuthFile) -> AuthFile:
     """What is known of a file's account besides what the file says."""
-    standing = plane.accounts.standing(file.name)
+    standing = accounts.standing(file.name)
     renewals = standing.renewals
     if standing.account is None and not standing.problem:
         return file
-    counted = [plane.runtime.usage.accounts.get(account) for account in standing.accounts]
+    counted = [tallies.get(account) for account in standing.accounts]
     return structs.replace(
         file,
         success=sum(tally.success for tally in counted if tally is not None),
