@@ -60,7 +60,9 @@ class Serving:
     ) -> None:
         self.path = None if folder is None else folder / "config.yaml"
         file = None
-        if self.path is not None:
+        if self.path is not None and folder is not None:
+            if "auth-dir:" not in text and "state-dir:" not in text:
+                text = f'{text}state-dir: "{folder}/state"\n'  # no test shares what another's accounts have learned
             self.path.write_text(text)
             self.path.chmod(mode)
             file = ConfigFile(path_type(self.path))

@@ -28,8 +28,6 @@ DOCUMENTS = sorted(
 )
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-UNUSED = re.compile(r"These keys of the configuration are read .*?(?=\n\n)", re.DOTALL)
-KEY_NAME = re.compile(r"`([a-z-]+(?:\.[a-z-]+)*)`")
 KINDS = ("added", "changed", "deprecated", "removed", "fixed", "security")
 
 
@@ -153,21 +151,6 @@ def test_every_configuration_in_the_readme_is_valid(text):
 @pytest.mark.parametrize("text", _blocks("docs/clients.md", "json"))
 def test_every_settings_file_in_clients_is_json(text):
     assert json.loads(text)
-
-
-def test_keys_that_are_said_to_have_no_effect_are_used_nowhere():
-    """Red when such a key has begun to work: then take it off the README's list."""
-    names = {key.rpartition(".")[2].replace("-", "_") for key in KEY_NAME.findall(UNUSED.search(README)[0])}
-    sources = {
-        path: path.read_text()
-        for path in (ROOT / "src/cliproxy").rglob("*.py")
-        if not {"config", "management"} & set(path.relative_to(ROOT / "src/cliproxy").parts)
-    }
-
-    used = {name: str(path) for name in names for path, text in sources.items() if re.search(rf"\.{name}\b", text)}
-
-    assert names
-    assert used == {}
 
 
 def test_every_decision_is_listed_and_says_what_a_decision_must():

@@ -22,6 +22,7 @@ from cliproxy.gateway.accounts import Accounts
 from cliproxy.gateway.client_secrets import SecretSearch
 from cliproxy.gateway.desk import ConfigDesk, Terms
 from cliproxy.gateway.gate import Gate
+from cliproxy.gateway.keeping import begin_keeping
 from cliproxy.gateway.logins import Clock, LoginDesk, Means
 from cliproxy.gateway.plane import Logs, Plane
 from cliproxy.gateway.runtime import Runtime
@@ -36,11 +37,13 @@ from cliproxy.server.callbacks import listen
 from cliproxy.server.fast import protocol_of, reap
 from cliproxy.stores.app_log import AppLog
 from cliproxy.stores.auth_files import AuthFiles
+from cliproxy.stores.clock import sleepless
 from cliproxy.stores.config_file import ConfigFile
 from cliproxy.stores.folders import auth_folder, state_folder
 from cliproxy.stores.installed_programs import gemini_cli_sources
 from cliproxy.stores.log_folder import log_folder
 from cliproxy.stores.request_logs import RequestLogs
+from cliproxy.stores.state import StateStore
 from cliproxy.stores.token_journal import TokenJournal
 from cliproxy.transport.pool import Pool as Transport
 from cliproxy.wire.secrets import Secret
@@ -124,7 +127,7 @@ class Gateway:
             self._config,
             PROVIDERS,
             transport,
-            monotonic=time.monotonic,
+            monotonic=sleepless(),
             epoch=time.time,
             boot=token_hex(4),
             proxies=proxies_of(self._environment),
@@ -143,6 +146,9 @@ class Gateway:
         server = self._server = _Server(_uvicorn_config(runtime, plane, self._environment), runtime, on_ready)
         work = [_begin("listings", keep_listings(runtime)), _begin("reaper", reap(server.server_state))]
         if self._file is not None and plane is not None:
+            store = StateStore(lambda: state_folder(runtime.snapshot.config) / "state.db")
+            keeping = await begin_keeping(runtime, plane.accounts, store)  # before the first account can be asked
+            work.append(_begin("health", keeping.keep()))
             work.append(_begin("reload", self._file.watch(plane.desk.adopt, plane.desk.complain)))
             work.append(_begin("accounts", _followed(plane.accounts, is_alone=self._is_alone)))
             work.append(_begin("renewals", plane.accounts.vault.keep_fresh()))

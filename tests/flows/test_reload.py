@@ -220,7 +220,7 @@ def test_an_unknown_key_is_told_with_its_line(edited, caplog):
 
     assert eventually(lambda: gateway.models() == {"second"})
     (message,) = _of_level(caplog, logging.WARNING)
-    assert message.startswith("config.yaml:5: $.colour: ")
+    assert message.startswith("config.yaml:6: $.colour: ")
 
 
 # -- requests under way

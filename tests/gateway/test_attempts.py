@@ -1,5 +1,7 @@
 """The budget of one request, with time as a number."""
 
+import itertools
+
 import pytest
 
 from cliproxy.canon.errors import Kind, ModelNotFound, NoAccount, Problem, RateLimited
@@ -22,8 +24,8 @@ def verdict(kind: Kind, wait: float | None = None):
 class Request:
     """One request against a pool, told what each account says."""
 
-    def __init__(self, config: Config | None = None, now: float = 0.0, route=ROUTE) -> None:
-        self.pool = Pool()
+    def __init__(self, config: Config | None = None, now: float = 0.0, route=ROUTE, pool: Pool | None = None) -> None:
+        self.pool = pool or Pool(chance=lambda: 0.0)
         self.route = route
         self.attempts = Attempts(config or Config(), route, now)
         self.now = now
@@ -31,21 +33,27 @@ class Request:
         self.pauses: list[float] = []
 
     def run(self, says):
-        """Ask until nobody may be asked; `says` is a verdict, or one for each account. The final error's problem."""
+        """Ask until nobody may be asked; `says` is a verdict, one for each account, or what gives one. The final
+        error's problem, None for a success."""
         while True:
-            lease = self.pool.acquire(self.route, self.now, self.attempts.tried)
+            lease = self.attempts.next(self.pool, self.now)
             if lease is None:
-                pause = self.attempts.start_over(1.0, self.now)
+                pause = self.attempts.wait(self.pool, self.now)
                 if pause is None:
                     break
-                self.pauses.append(pause)
-                self.now += pause
+                if pause:
+                    self.pauses.append(round(pause, 2))
+                    self.now += pause
+                    self.attempts.waited(pause)
                 continue
             name = lease.candidate.account.id
             self.asked.append(name)
-            said = says[name] if isinstance(says, dict) else says
-            self.pool.release(lease, self.now, said)
-            if not self.attempts.failed(lease, said, self.now):
+            said = says(name, self.now) if callable(says) else says[name] if isinstance(says, dict) else says
+            self.pool.settle(lease, self.now, said)
+            self.pool.release(lease, self.now)
+            if said is None:
+                return None
+            if not self.attempts.failed(lease, said, (), 1.0, self.now):
                 break
         return self.attempts.final(self.pool, self.now)
 
@@ -59,14 +67,21 @@ def test_retries_are_extra_attempts_distinct_accounts_first(retries, asked):
     assert "".join(request.asked) == asked
 
 
-def test_pauses_grow_between_rounds_and_stay_bounded():
+def test_pauses_before_the_same_account_grow_and_stay_bounded():
     request = Request(Config(request_retry=30, max_retry_interval=3))
+    times: dict[str, list[float]] = {name: [] for name in "abc"}
 
-    request.run(verdict("overloaded"))
+    def down(name, now):
+        times[name].append(now)
+        return verdict("overloaded")
 
-    assert request.pauses == sorted(request.pauses)
-    assert request.pauses[0] == 2.0
-    assert max(request.pauses) == 3.0
+    request.run(down)
+
+    for moments in times.values():
+        gaps = [later - earlier for earlier, later in itertools.pairwise(moments)]
+        assert gaps[0] < gaps[-1]
+        assert all(gap >= min(0.5 * 2**number, 3.0) - 0.01 for number, gap in enumerate(gaps))
+    assert max(request.pauses) <= 3.0
 
 
 def test_the_whole_is_bounded_by_a_deadline():
@@ -82,7 +97,7 @@ def test_an_upstreams_own_wait_is_kept_to():
 
     request.run(verdict("overloaded", wait=7))
 
-    assert request.pauses == [7]
+    assert request.pauses == [7.0]
 
 
 def test_a_wait_beyond_the_interval_ends_the_request():
@@ -113,9 +128,87 @@ def test_moving_on_from_refusals_and_limits_is_free():
 def test_an_account_is_asked_again_only_for_faults_that_spend_retries():
     request = Request(Config(request_retry=3))
 
-    request.run({"a": verdict("unauthenticated"), "b": verdict("overloaded"), "c": verdict("rate_limit", wait=0)})
+    request.run({"a": verdict("unauthenticated"), "b": verdict("overloaded"), "c": verdict("rate_limit", wait=90)})
 
     assert request.asked == ["a", "b", "c", "b", "b", "b"]
+
+
+def limited_until(ends: dict[str, float]):
+    """Accounts that are out of quota until then, and say so."""
+    return lambda name, now: verdict("rate_limit", ends[name] - now) if now < ends[name] else None
+
+
+def test_the_first_to_be_back_is_waited_for():
+    request = Request(Config(request_retry=1, max_retry_interval=10))
+
+    final = request.run(limited_until({"a": 50, "b": 9, "c": 60}))
+
+    assert final is None
+    assert request.asked == ["a", "b", "c", "b"]
+    assert request.pauses == [9.0]
+
+
+def test_nobody_is_waited_for_beyond_the_interval():
+    request = Request(Config(request_retry=1, max_retry_interval=10))
+
+    final = request.run(limited_until({"a": 50, "b": 12, "c": 60}))
+
+    assert request.pauses == []
+    assert final.problem.status == 429
+    assert final.problem.retry_after == 12
+
+
+def test_waits_are_bounded_by_the_interval_in_all_and_by_retries():
+    request = Request(Config(request_retry=9, max_retry_interval=10))
+    request.run(lambda name, now: verdict("rate_limit", 4))
+    assert request.pauses == [4.0, 4.0]
+
+    request = Request(Config(request_retry=1, max_retry_interval=100))
+    request.run(lambda name, now: verdict("rate_limit", 4))
+    assert request.asked == ["a", "b", "c", "a"]
+
+
+def test_a_request_that_finds_all_resting_waits_for_the_first_too():
+    pool = Pool(chance=lambda: 0.0)
+    Request(Config(request_retry=0), pool=pool).run(limited_until({"a": 50, "b": 9, "c": 60}))
+    later = Request(Config(request_retry=0), now=5, pool=pool)
+
+    assert later.run(limited_until({"a": 50, "b": 9, "c": 60})) is None
+    assert later.asked == ["b"]
+    assert later.pauses == [4.0]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_without_switch_project_nobody_is_waited_for(is_first):
+    config = Config(quota_exceeded=QuotaExceeded(switch_project=False))
+    pool = Pool(chance=lambda: 0.0)
+    if not is_first:
+        Request(pool=pool).run(limited_until({"a": 9, "b": 9, "c": 9}))
+    request = Request(config, now=5, pool=pool)
+
+    final = request.run(limited_until({"a": 9, "b": 9, "c": 9}))
+
+    assert request.pauses == []
+    assert final.problem.status == 429
+
+
+def test_where_another_model_can_be_served_nobody_is_waited_for():
+    pool = Pool(chance=lambda: 0.0)
+    attempts = Attempts(Config(), ROUTE, 0.0, may_wait=False)
+    while lease := attempts.next(pool, 0.0):
+        pool.settle(lease, 0.0, verdict("rate_limit", 5))
+        attempts.failed(lease, verdict("rate_limit", 5), (), 1.0, 0.0)
+
+    assert attempts.wait(pool, 0.0) is None
+
+
+def test_limits_are_told_with_the_headers_of_the_most_telling_answer():
+    pool = Pool()
+    attempts = Attempts(Config(), ROUTE, 0.0)
+    for said, line in ((verdict("rate_limit"), b"1"), (verdict("unauthenticated"), b"2")):
+        attempts.failed(attempts.next(pool, 0.0), said, ((b"x", line),), 1.0, 0.0)
+
+    assert attempts.told == ((b"x", b"1"),)
 
 
 def test_the_callers_fault_ends_it():
@@ -178,8 +271,7 @@ def test_the_wait_that_is_told_is_the_earliest_recovery_rounded_up():
 def test_when_all_rest_the_reason_is_told(says, error, has_wait):
     request = Request()
     request.run(says)
-    later = Request()
-    later.pool = request.pool
+    later = Request(Config(max_retry_interval=0), pool=request.pool)
 
     final = later.run(says)
 

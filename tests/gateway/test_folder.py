@@ -231,3 +231,22 @@ def test_ten_thousand_files_come_in_portions_within_seconds(scene: Scene) -> Non
     assert len(scene.changes) > 2
     assert len(scene.changes[0].adopted) == 500
     assert time.perf_counter() - started < 10
+
+
+def test_a_file_keeps_its_mark_until_its_content_or_its_time_changes(scene: Scene) -> None:
+    scene.write("a.json", "a@x")
+    scene.look()
+    path, first = scene.path / "a.json", scene.folder.mark("a.json")
+    path.chmod(0o600)
+    scene.look()
+    same = scene.folder.mark("a.json")
+    os.utime(path, ns=(0, 1))
+    scene.look()
+    later = scene.folder.mark("a.json")
+    scene.write("a.json", "b@x")
+    os.utime(path, ns=(0, 1))
+    scene.look()
+
+    assert same == first != ""
+    assert len({first, later, scene.folder.mark("a.json")}) == 3
+    assert scene.folder.mark("b.json") == ""

@@ -122,30 +122,36 @@ class FakeExchange:
 
 
 class CountingPool(Pool):
+    """How each lease was settled, and that it was ended."""
+
     def __init__(self) -> None:
         super().__init__()
         self.leases: dict[int, list[str]] = {}
+        self.ends: dict[int, int] = {}
         self._kept = []
 
-    def acquire(self, route, now, tried=frozenset()):
-        lease = super().acquire(route, now, tried)
+    def acquire(self, *arguments):
+        lease = super().acquire(*arguments)
         if lease is not None:
             self._kept.append(lease)
             self.leases[id(lease)] = []
+            self.ends[id(lease)] = 0
         return lease
 
-    def release(self, lease, now, verdict=None) -> None:
+    def settle(self, lease, now, verdict=None) -> None:
         self.leases[id(lease)].append("success" if verdict is None else verdict.fault)
-        super().release(lease, now, verdict)
+        super().settle(lease, now, verdict)
 
-    def forgo(self, lease) -> None:
-        self.leases[id(lease)].append("unused")
-        super().forgo(lease)
+    def release(self, lease, now) -> None:
+        self.ends[id(lease)] += 1
+        super().release(lease, now)
 
     @property
     def settled(self) -> list[str]:
-        assert all(len(ends) == 1 for ends in self.leases.values()), "a lease is settled exactly once"
-        return [ends[0] for ends in self.leases.values()]
+        assert all(len(said) <= 1 for said in self.leases.values()), "a lease is settled once at most"
+        assert all(count == 1 for count in self.ends.values()), "a lease is ended exactly once"
+        assert not self._loads
+        return [said[0] if said else "unused" for said in self.leases.values()]
 
 
 class Scene:

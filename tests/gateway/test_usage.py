@@ -11,7 +11,8 @@ from cliproxy.canon.usage import Usage
 from cliproxy.dialects import anthropic, gemini, openai_chat, openai_responses
 from cliproxy.dialects.base import Echo
 from cliproxy.gateway.bridge import PassingFlow, TranslatingFlow, events_of_stream, passed_whole, translated_whole
-from cliproxy.gateway.usage import LEFT, OTHER, Record, Tally, Tokens, UsageLedger
+from cliproxy.gateway.tally import LEFT, Tally
+from cliproxy.gateway.usage import OTHER, Record, Tokens, UsageLedger
 from cliproxy.routing.accounts import Account
 from cliproxy.routing.catalog import Candidate
 from cliproxy.routing.pool import Lease
@@ -203,13 +204,20 @@ def lease(name: str = "a") -> Lease:
     return Lease(Candidate(Account(f"id-{name}", "claude", f"label-{name}"), f"model-{name}"))
 
 
+def counted(tally: Tally, seconds: float = 0.0) -> Record:
+    ledger = UsageLedger("req_x")
+    ledger.note(tally, "req_1", 5.0, seconds)
+    ledger.settle()
+    return ledger.details[-1]
+
+
 def test_a_record_tells_of_the_last_account_that_was_asked():
     tally = Tally("anthropic", "alias")
-    tally.attempt(lease("a"))
-    tally.attempt(lease("b"))
+    tally.attempt(lease("a"), 0.0)
+    tally.attempt(lease("b"), 0.0)
     tally.status = 200
 
-    told = tally.record("req_1", 5.0, 0.25)
+    told = counted(tally, 0.25)
 
     assert (told.asked, told.model, told.account, told.label) == ("alias", "model-b", "id-b", "label-b")
     assert (told.attempts, told.latency_ms, told.is_failed) == (2, 250, False)
@@ -221,18 +229,18 @@ def test_what_an_earlier_attempt_told_does_not_count():
             return Usage(1, output_total=1)
 
     tally = Tally("anthropic", "m")
-    tally.attempt(lease())
+    tally.attempt(lease(), 0.0)
     tally.answer = Told()
-    tally.attempt(lease())
+    tally.attempt(lease(), 0.0)
 
-    assert tally.record("req_1", 0.0, 0.0).tokens == Tokens()
+    assert counted(tally).tokens == Tokens()
 
 
 def test_a_request_that_nobody_was_asked_for_is_recorded_too():
     tally = Tally("anthropic", "x" * 10_000)
     tally.status = 404
 
-    told = tally.record("req_1", 0.0, 0.0)
+    told = counted(tally)
 
     assert (told.account, told.attempts, told.is_failed) == ("", 0, True)
     assert told.model == told.asked == "x" * 160

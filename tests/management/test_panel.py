@@ -76,7 +76,7 @@ def test_an_account_that_rests_can_be_woken(manage, vendors: Simulator) -> None:
     woken = managed.post("/reset-quota", {"auth_index": account})
 
     models = ["sim-chat", "sim-large"]
-    assert woken.told == (200, {"status": "ok", "auth_index": account, "models": models})
+    assert woken.told == (200, {"status": "ok", "auth_index": account, "models": models, "ended": 1})
     assert ask() == 200
     assert managed.post("/reset-quota", {"auth_index": account}).json["models"] == []
 

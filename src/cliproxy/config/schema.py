@@ -48,6 +48,8 @@ Bytes = Annotated[int, Meta(ge=1, le=_INT64_MAX)]
 Seconds = Annotated[float, Meta(ge=0)]
 """A number of seconds, or a Go-like text: `1h`, `90s`, `500ms`."""
 
+Percent = Annotated[float, Meta(ge=0, le=100)]
+
 Text = Annotated[str, _checked(rules.plain_text)]
 Name = Annotated[str, _checked(rules.not_empty)]
 Host = Annotated[str, _checked(rules.listen_host)]
@@ -159,6 +161,7 @@ class Routing(Struct, frozen=True, kw_only=True, rename="kebab"):
     strategy: StrategyName = "round-robin"
     session_affinity: bool = True
     session_affinity_ttl: Seconds = 3600.0
+    quota_watermark: Percent = 5.0
 
 
 class Timeouts(Struct, frozen=True, kw_only=True, rename="kebab"):

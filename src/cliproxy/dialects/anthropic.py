@@ -73,7 +73,7 @@ from cliproxy.canon.parts import (
 )
 from cliproxy.canon.request import Limits, Meta, OutputFormat, Request, Sampling, Thinking, Tool, ToolChoice
 from cliproxy.canon.usage import Usage
-from cliproxy.dialects.base import Echo, Written
+from cliproxy.dialects.base import Echo, Opening, Written
 from cliproxy.wire.json import compact, decode_leniently, describe, encode, is_object, members, mended, replaced
 from cliproxy.wire.json_schema import for_anthropic, for_anthropic_output
 from cliproxy.wire.media import media_at, media_of, mime_of
@@ -188,6 +188,25 @@ class _Request(Struct):
     speed: str | None = None
 
 
+class _Said(Struct, gc=False):
+    """A message as one of an opening."""
+
+    role: str | None = None
+    content: Raw = Raw(b"null")
+
+
+class _Opening(Struct):
+    """Enough of a request to know its conversation."""
+
+    messages: list[_Said] | None = None
+    system: Raw = Raw(b"null")
+    metadata: _Metadata | None = None
+
+
+class _ClientSession(Struct):
+    session_id: str = ""
+
+
 class _OutputDetails(Struct, gc=False):
     thinking_tokens: int | None = None
 
@@ -241,6 +260,8 @@ class _Frame(Struct):
 
 
 _REQUEST = msgspec.json.Decoder(_Request)
+_OPENING = msgspec.json.Decoder(_Opening)
+_CLIENT_SESSION = msgspec.json.Decoder(_ClientSession)
 _TOOL = msgspec.json.Decoder(_Tool)
 _CONTENT: "msgspec.json.Decoder[str | list[Raw] | None]" = msgspec.json.Decoder(str | list[Raw] | None)
 _TAG = msgspec.json.Decoder(_Tag)
@@ -348,6 +369,8 @@ _FIT = Fit(
     starts_with_user=True,
     needs_max_tokens=True,
 )
+
+_MOVING = frozenset({"cache_control"})
 
 # ---- requests: reading ----------------------------------------------------------------------------------------------
 
@@ -619,6 +642,24 @@ def _text(raw: Raw) -> str:
 
 def _is_given(raw: Raw) -> bool:
     return bytes(raw) not in (b"", b"null")
+
+
+def _opening(body: bytes) -> Opening:
+    wire = _decoded(_OPENING, body, "")
+    if wire.metadata is not None and wire.metadata.user_id:
+        return Opening(_session_in(wire.metadata.user_id), "metadata.user_id")
+    return Opening(instructions=wire.system, turns=wire.messages or (), moving=_MOVING)
+
+
+def _session_in(user: str) -> str:
+    """The session where Claude Code puts it: in a JSON object, in older versions after `_session_`; else all of `user`,
+    since other clients have forms of their own."""
+    if user.startswith("{"):
+        try:
+            return _CLIENT_SESSION.decode(user).session_id or user
+        except (msgspec.DecodeError, RecursionError):
+            return user
+    return user.rpartition("_session_")[2] or user
 
 
 # ---- requests: writing ----------------------------------------------------------------------------------------------
@@ -1932,8 +1973,9 @@ _TOO_LONG = "prompt is too long"
 _PHRASES: dict[str, Kind] = {
     _TOO_LONG: "context_too_long",
     "exceed context limit": "context_too_long",
-    "credit balance is too low": "billing",
 }
+_EMPTY_PURSE = "your credit balance is too low"
+"""How a message begins: messages repeat what callers have sent, and this one puts an account to rest."""
 _REFINED: tuple[Kind, ...] = ("invalid_request", "too_large")
 _MESSAGE_LIMIT = 4000
 
@@ -1959,6 +2001,8 @@ def _read_error(status: int, body: bytes) -> Problem:
 
 def _refined(kind: Kind, message: str) -> Kind:
     lowered = message.lower()
+    if lowered.startswith(_EMPTY_PURSE):
+        return "billing"
     for phrase, refined in _PHRASES.items():
         if phrase in lowered:
             return refined
@@ -2056,6 +2100,9 @@ class Anthropic:
 
     def read_request(self, body: bytes, *, model: str = "", is_stream: bool | None = None) -> Request:
         return _read_request(body, model, is_stream)
+
+    def opening(self, body: bytes) -> Opening:
+        return _opening(body)
 
     def write_request(self, request: Request) -> Written:
         return _write_request(request)

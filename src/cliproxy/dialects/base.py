@@ -4,7 +4,7 @@ A dialect reads wire into canon and writes canon to wire, for requests, answers,
 dialect, no provider and no model. What it cannot say it declares as losses.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from msgspec import Raw, Struct
@@ -39,6 +39,29 @@ class Echo(Struct, frozen=True):
     seed: str
     now_at: int
     input_estimate: int = 0
+
+
+class Said(Protocol):
+    """One turn as it came. `role` is "user", "system" or "developer" for what callers say of themselves; every other
+    one shows that the model has spoken. `content` is JSON: a text, a list of parts, null."""
+
+    role: str | None
+    content: Raw
+
+
+class Opening(Struct, frozen=True):
+    """How a request begins, as far as that tells its conversation from others.
+
+    `name` is what the caller calls the conversation, and `named_in` the field where it stands; both are "" when there
+    is no such name, and only then the others count. `instructions` are what stands apart from the turns; `turns`
+    can be gone over once. `moving` are members of parts that callers move from turn to turn, and that say nothing.
+    """
+
+    name: str = ""
+    named_in: str = ""
+    instructions: Raw = Raw(b"null")
+    turns: Iterable[Said] = ()
+    moving: frozenset[str] = frozenset()
 
 
 class StreamReader(Protocol):
@@ -98,6 +121,10 @@ class Dialect(Protocol):
 
         Raises CallerFault with `param` naming the field.
         """
+        ...
+
+    def opening(self, body: bytes) -> Opening:
+        """Raises CallerFault when it cannot read so much of `body`; what is wrong elsewhere goes unseen."""
         ...
 
     def write_request(self, request: Request) -> Written:

@@ -72,7 +72,7 @@ from cliproxy.canon.parts import (
 )
 from cliproxy.canon.request import Limits, Meta, OutputFormat, Request, Sampling, Thinking, Tool, ToolChoice
 from cliproxy.canon.usage import Usage
-from cliproxy.dialects.base import Echo, StreamReader, StreamWriter, Tap, Written
+from cliproxy.dialects.base import Echo, Opening, StreamReader, StreamWriter, Tap, Written
 from cliproxy.wire import google_errors, json, json_schema
 from cliproxy.wire.json_array import ObjectCutter
 from cliproxy.wire.media import media_of, mime_of
@@ -178,6 +178,23 @@ class _Request(Struct, rename="camel"):
     service_tier: str | None = None
 
 
+class _Beginning(Struct, gc=False, rename={"content": "parts"}):
+    """A content as one of an opening."""
+
+    role: str | None = "user"
+    content: Raw = Raw(b"null")
+
+
+class Begun(Struct, frozen=True):
+    """Enough of a request to know its conversation, in either spelling. Only the Gemini CLI names its session."""
+
+    contents: list[_Beginning | str] | _Beginning | str | None = None
+    systemInstruction: _Beginning | str | None = None
+    system_instruction: _Beginning | str | None = None
+    sessionId: str | None = None
+    session_id: str | None = None
+
+
 class _Candidate(Struct, rename="camel"):
     content: _Content | None = None
     finish_reason: str | None = None
@@ -212,6 +229,7 @@ class _Chunk(Struct, rename="camel"):
 
 _NO_USAGE = _UsageMetadata()
 _request = msgspec.json.Decoder(_Request, strict=False)
+_begun = msgspec.json.Decoder(Begun)
 _chunk = msgspec.json.Decoder(_Chunk, strict=False)
 _list = msgspec.json.Decoder(list[Raw])
 _text = msgspec.json.Decoder(str)
@@ -667,6 +685,19 @@ def _unread(body: bytes) -> tuple[str, ...]:
     if b'"videoMetadata"' in body:
         paths.append("contents.parts.videoMetadata")
     return tuple(paths)
+
+
+def opening_of(begun: Begun) -> Opening:
+    if name := begun.session_id or begun.sessionId:
+        return Opening(name, "session_id")
+    contents = begun.contents or []
+    turns = map(_turn_of, contents if isinstance(contents, list) else [contents])
+    instructions = _turn_of(begun.systemInstruction or begun.system_instruction)
+    return Opening(instructions=instructions.content, turns=turns)
+
+
+def _turn_of(content: _Beginning | str | None) -> _Beginning:
+    return _Beginning(content=Raw(json.encode(content))) if isinstance(content, str) else content or _Beginning()
 
 
 # ---- requests: writing -----------------------------------------------------------------------------------------------
@@ -1511,6 +1542,9 @@ class Gemini:
 
     def read_request(self, body: bytes, *, model: str = "", is_stream: bool | None = None) -> Request:
         return _read_request(body, model, is_stream=bool(is_stream))
+
+    def opening(self, body: bytes) -> Opening:
+        return opening_of(json.decode_as(_begun, body))
 
     def write_request(self, request: Request) -> Written:
         return _write_request(request)

@@ -21,7 +21,7 @@ from cliproxy.canon.errors import GatewayError, MissingParameter, Problem
 from cliproxy.canon.request import Request
 from cliproxy.canon.usage import Usage
 from cliproxy.dialects import gemini
-from cliproxy.dialects.base import Echo, StreamWriter, Written
+from cliproxy.dialects.base import Echo, Opening, StreamWriter, Written
 from cliproxy.wire import json
 
 NAME = "gemini-cli"
@@ -36,8 +36,13 @@ class _Named(Struct):
     model: str | None = None
 
 
+class _Begun(Struct):
+    request: gemini.Begun = gemini.Begun()
+
+
 _envelope = msgspec.json.Decoder(_Envelope)
 _named = msgspec.json.Decoder(_Named)
+_begun = msgspec.json.Decoder(_Begun)
 _list = msgspec.json.Decoder(list[Raw])
 
 _OPENING, _CLOSING = b'{"response":', b"}"
@@ -77,6 +82,9 @@ class GeminiCli(gemini.Gemini):
     def read_request(self, body: bytes, *, model: str = "", is_stream: bool | None = None) -> Request:
         envelope = json.decode_as(_envelope, body)
         return super().read_request(_inner(envelope), model=model or envelope.model or "", is_stream=is_stream)
+
+    def opening(self, body: bytes) -> Opening:
+        return gemini.opening_of(json.decode_as(_begun, body).request)
 
     def write_request(self, request: Request) -> Written:
         """Without the project, which is the account's."""

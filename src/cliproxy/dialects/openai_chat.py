@@ -71,7 +71,7 @@ from cliproxy.canon.request import (
 )
 from cliproxy.canon.thinking import LEVELS, level_of
 from cliproxy.canon.usage import Usage
-from cliproxy.dialects.base import Echo, Written
+from cliproxy.dialects.base import Echo, Opening, Written
 from cliproxy.wire import json, json_schema, openai_errors, openai_models
 from cliproxy.wire.media import data_url, media_at, media_of, mime_of
 from cliproxy.wire.sse import FrameReader, WholeFrames, data_frame
@@ -289,6 +289,20 @@ class _Request(Struct):
     store: bool | None = None
 
 
+class _Said(Struct, gc=False):
+    """A message as one of an opening."""
+
+    role: str | None = None
+    content: Raw = _NULL
+
+
+class _Opening(Struct):
+    """Enough of a request to know its conversation."""
+
+    messages: list[_Said] | None = None
+    prompt_cache_key: str | None = None
+
+
 class _Detail(Struct):
     """An entry of OpenRouter's `reasoning_details`."""
 
@@ -368,6 +382,7 @@ class _Seen(Struct):
 
 
 _decode_request = msgspec.json.Decoder(_Request)
+_decode_opening = msgspec.json.Decoder(_Opening)
 _decode_chunk = msgspec.json.Decoder(_Chunk)
 _decode_seen = msgspec.json.Decoder(_Seen)
 _decode_text = msgspec.json.Decoder(str)
@@ -431,6 +446,8 @@ _CACHE_TTLS = {"30m": "5m", "12h": "1h"}
 _AUDIO_FORMATS = {"audio/wav": "wav", "audio/mpeg": "mp3"}
 _TIERS = frozenset({"auto", "default", "flex", "priority"})
 _SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty", "seed", "logprobs", "top_logprobs")
+
+_MOVING = frozenset({"cache_control", "prompt_cache_breakpoint"})
 
 # ---- requests: reading ----------------------------------------------------------------------------------------------
 
@@ -734,6 +751,14 @@ def _read_output(wire: _ResponseFormat | None) -> OutputFormat:
         schema = bytes(inner.schema).decode()
         return OutputFormat("schema", schema, inner.name or "", inner.description or "", inner.strict)
     return OutputFormat("json")
+
+
+def _opening(body: bytes) -> Opening:
+    """`user` names nothing here: it is a person, or an application with all of its conversations."""
+    wire = json.decode_as(_decode_opening, body)
+    if wire.prompt_cache_key:
+        return Opening(wire.prompt_cache_key, "prompt_cache_key")
+    return Opening(turns=wire.messages or (), moving=_MOVING)
 
 
 # ---- requests: writing ----------------------------------------------------------------------------------------------
@@ -1698,6 +1723,9 @@ class OpenAIChat:
         return structs.replace(
             request, model=model or request.model, is_stream=request.is_stream if is_stream is None else is_stream
         )
+
+    def opening(self, body: bytes) -> Opening:
+        return _opening(body)
 
     def write_request(self, request: Request) -> Written:
         return _write_request(request, self._length_field)

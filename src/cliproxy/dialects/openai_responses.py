@@ -60,7 +60,7 @@ from cliproxy.canon.parts import (
 from cliproxy.canon.request import Limits, Meta, OutputFormat, Request, Sampling, Thinking, Tool, ToolChoice
 from cliproxy.canon.thinking import level_of
 from cliproxy.canon.usage import Usage
-from cliproxy.dialects.base import Echo, Written
+from cliproxy.dialects.base import Echo, Opening, Written
 from cliproxy.wire import json, json_schema, openai_errors, openai_models
 from cliproxy.wire.media import data_url, media_at, media_of
 from cliproxy.wire.sse import Frame, FrameReader, named_frame
@@ -192,6 +192,26 @@ class _Request(Struct):
     service_tier: str | None = None
 
 
+class _Said(Struct, gc=False):
+    """An item as one of an opening. Those without a role are the model's, or follow from what it said."""
+
+    role: str | None = None
+    content: Raw = _NULL
+
+
+class _Reference(Struct):
+    id: str = ""
+
+
+class _Opening(Struct):
+    """Enough of a request to know its conversation."""
+
+    input: str | list[_Said] | None = None
+    instructions: Raw = _NULL
+    conversation: _Reference | str | None = None
+    prompt_cache_key: str | None = None
+
+
 class _InputDetails(Struct):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
@@ -244,6 +264,7 @@ class _StreamEvent(Struct, gc=False):
 
 
 _request = msgspec.json.Decoder(_Request)
+_opening = msgspec.json.Decoder(_Opening)
 _head = msgspec.json.Decoder(_Head)
 _item = msgspec.json.Decoder(_Item)
 _content = msgspec.json.Decoder(_Content)
@@ -334,6 +355,8 @@ _REASONS_WRITTEN: dict[FinishReason, str] = {
     "refusal": "content_filter",
 }
 """`incomplete_details.reason`; reasons that are absent are told as `completed`, and so is a refusal told in words."""
+
+_MOVING = frozenset({"prompt_cache_breakpoint"})
 
 # ---- requests: reading ----------------------------------------------------------------------------------------------
 
@@ -683,6 +706,20 @@ _CONTENTS_READ: dict[str, Callable[[_Content], Part | None]] = {
     "input_file": _read_file,
     "input_audio": _read_audio,
 }
+
+
+def _read_opening(body: bytes) -> Opening:
+    """A conversation is one, while a cache key may be shared by several."""
+    wire = json.decode_as(_opening, body)
+    named = wire.conversation
+    if name := named.id if isinstance(named, _Reference) else named:
+        return Opening(name, "conversation")
+    if wire.prompt_cache_key:
+        return Opening(wire.prompt_cache_key, "prompt_cache_key")
+    said = wire.input or ()
+    turns = (_Said("user", Raw(json.encode(said))),) if isinstance(said, str) else said
+    return Opening(instructions=wire.instructions, turns=turns, moving=_MOVING)
+
 
 # ---- requests: writing ----------------------------------------------------------------------------------------------
 
@@ -1966,6 +2003,9 @@ class OpenAIResponses:
 
     def read_request(self, body: bytes, *, model: str = "", is_stream: bool | None = None) -> Request:
         return _read_request(body, model, is_stream)
+
+    def opening(self, body: bytes) -> Opening:
+        return _read_opening(body)
 
     def write_request(self, request: Request) -> Written:
         return _write_request(request)

@@ -16,9 +16,12 @@ from cliproxy.gateway.folder import Change, Folder, Reading, Shelf
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.gateway.vault import Renewals, Vault
 from cliproxy.providers.accounts import AccountFile, Members, Trouble
+from cliproxy.routing.verdict import POLICIES, Fault
 
 _DECODER = msgspec.json.Decoder(dict[str, object])
 _NO_OBJECT = Trouble("It is no JSON object.")
+_MENDED: frozenset[Fault] = frozenset(fault for fault, policy in POLICIES.items() if policy.ends_with_new_file)
+"""What a new login, or a change of the file, may have mended."""
 
 ReadFile = Callable[[str, Members], Reading]
 
@@ -40,6 +43,9 @@ class Accounts:
         self, runtime: Runtime, shelf: Shelf, vault: Vault, read_file: ReadFile, epoch_ns: Callable[[], int]
     ) -> None:
         self.vault = vault
+        self.recall: Callable[[str], bool] = lambda _: False
+        """Hears the name of each file that was read, before its accounts serve; whether what an earlier process knew of
+        them was taken over."""
         self._runtime = runtime
         self._read_file = read_file
         self._folder = Folder(shelf, self._read, runtime.monotonic, epoch_ns)
@@ -62,6 +68,10 @@ class Accounts:
         async with self._looking:
             await self._folder.look(self._publish)
 
+    def mark(self, name: str) -> str:
+        """See `Folder.mark`."""
+        return self._folder.mark(name)
+
     def standing(self, name: str) -> Standing:
         trouble = self._folder.problems.get(name)
         renewals = self.vault.renewals(name)
@@ -74,16 +84,19 @@ class Accounts:
     async def _publish(self, change: Change) -> None:
         runtime = self._runtime
         gone = [upstream for name in change.withdrawn for upstream in runtime.snapshot.of_files.get(name, ())]
+        changed = change.adopted.keys() & runtime.files.keys()
         for file in change.adopted.values():
             self.vault.adopt(file)
+        recalled = {name for name in change.adopted if self.recall(name)}
         await runtime.adopt_files(change.adopted, change.withdrawn)
         for name in change.withdrawn:
             self.vault.drop(name)
         for upstream in gone:
             runtime.pool.wake(upstream.account.id)
-        for name in change.adopted:
+            runtime.allowances.forget(upstream.account.id)
+        for name in change.adopted.keys() - recalled:
             for upstream in runtime.snapshot.of_files.get(name, ()):
-                runtime.pool.wake(upstream.account.id, "auth")
+                runtime.pool.wake(upstream.account.id, _MENDED if name in changed else None)
 
     def _read(self, name: str, content: bytes) -> Reading:
         try:

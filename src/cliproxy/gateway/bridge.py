@@ -14,7 +14,7 @@ from cliproxy.canon.events import Event, Failed, PartStart, Ping, Start, UsageSe
 from cliproxy.canon.naming import NameRestorer, ToolNames
 from cliproxy.canon.usage import Usage
 from cliproxy.dialects.base import Dialect, Echo, StreamReader, StreamWriter
-from cliproxy.gateway.usage import Counted, Unread, Whole
+from cliproxy.gateway.tally import Counted, Unread, Whole
 from cliproxy.wire import json
 from cliproxy.wire.sse import FrameReader, WholeFrames
 

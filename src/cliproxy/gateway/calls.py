@@ -11,10 +11,12 @@ from cliproxy.canon.naming import ToolNames
 from cliproxy.canon.passes import fitted
 from cliproxy.canon.request import Request, Thinking
 from cliproxy.dialects.base import Dialect, Echo
+from cliproxy.gateway.affinity import session_of
 from cliproxy.gateway.recording import Recorder
 from cliproxy.gateway.snapshot import Snapshot
-from cliproxy.gateway.usage import Tally
+from cliproxy.gateway.tally import Tally
 from cliproxy.providers.base import Operation, Upstream
+from cliproxy.routing.session import Session
 from cliproxy.wire import json
 from cliproxy.wire.http import Headers
 
@@ -43,6 +45,7 @@ class Prepared(Struct, frozen=True):
 
 
 _NO_NAMES = ToolNames({})
+_UNKNOWN = Session(b"")
 
 
 class Call:
@@ -52,6 +55,7 @@ class Call:
     __slots__ = (
         "_prepared",
         "_request",
+        "_session",
         "body",
         "dialect",
         "headers",
@@ -93,8 +97,9 @@ class Call:
         self.is_stream = bool(head.stream) if is_stream is None else is_stream
         if not self.model:
             raise MissingParameter("`model` is required.", param="model")
-        self.tally = Tally(dialect.name, self.model)
+        self.tally = Tally(dialect.name, self.model, is_stream=self.is_stream)
         self._request: Request | None = None
+        self._session: Session | None = _UNKNOWN
         self._prepared: dict[tuple[int, str, str], Prepared] = {}
 
     @property
@@ -104,6 +109,13 @@ class Call:
             request = self.dialect.read_request(self.body, model=self.model, is_stream=self.is_stream)
             self._request = structs.replace(request, thinking=self._thinking(request))
         return self._request
+
+    @property
+    def session(self) -> Session | None:
+        """The conversation that the call belongs to, looked for once."""
+        if self._session is _UNKNOWN:
+            self._session = session_of(self.dialect, self.headers, self.body)
+        return self._session
 
     def prepare(self, upstream: Upstream, model: str, snapshot: Snapshot) -> Prepared:
         """The body for `upstream`, which knows the model as `model`. The same upstream always gets the same bytes."""

@@ -67,6 +67,7 @@ class _Seen(Struct, gc=False):
     """`stamp` is a hash of the file's stamp, which is enough to see that it is another one, and a tenth of its size."""
 
     stamp: int
+    mtime_ns: int
     digest: bytes
     reading: Reading | None = None
     since: float = 0.0
@@ -90,6 +91,15 @@ class Folder:
     def pause(self) -> float:
         """Seconds until the next look is due."""
         return max(_SHORTEST_LOOK, len(self._seen) * _SECONDS_PER_FILE)
+
+    def mark(self, name: str) -> str:
+        """What tells the file, as it was seen last, from every other that ever had its name, also from one that was made
+        anew with the same content; "" for one that was not seen. It outlives the process, and tells no secret.
+
+        Inode and `ctime` have no part in it: they change when a folder is mounted, copied or given to another owner.
+        """
+        seen = self._seen.get(name)
+        return "" if seen is None else f"{seen.mtime_ns:x}-{seen.digest.hex()}"
 
     async def look(self, publish: Callable[[Change], Awaitable[None]]) -> None:
         """One look; returns when everything that was found is in effect."""
@@ -145,7 +155,7 @@ class Folder:
             return self._settled(name, stamp, b"", Trouble("The file is empty.")) if seen is None else None
         digest = hashlib.blake2b(content, digest_size=16).digest()
         if seen is not None and seen.digest == digest:
-            seen.stamp = hash(stamp)
+            seen.stamp, seen.mtime_ns = hash(stamp), stamp[0]
             return self._settled(name, stamp, digest, seen.reading) if seen.reading is not None else None
         return self._settled(name, stamp, digest, self._read(name, content))
 
@@ -157,11 +167,11 @@ class Folder:
         is not kept: it would cost memory for nothing."""
         seen = self._seen.get(name)
         if isinstance(reading, AccountFile):
-            self._seen[name] = _Seen(hash(stamp), digest)
+            self._seen[name] = _Seen(hash(stamp), stamp[0], digest)
             return reading
         now = self._monotonic()
         if seen is None or seen.digest != digest or seen.reading is None:
-            self._seen[name] = _Seen(hash(stamp), digest, reading, now)
+            self._seen[name] = _Seen(hash(stamp), stamp[0], digest, reading, now)
             return None
         if now - seen.since < _PATIENCE:
             return None

@@ -6,8 +6,8 @@ Invariants:
   held back for that, but never longer than a keep-alive is due: clients' idle timers count events. After either, a
   failure ends the stream with one error frame of the caller's dialect: never a second answer, never a clean end.
 * A caller who leaves cancels the task; the upstream's connection is cut on the way out, in every state.
-* Each lease is settled exactly once: by what the upstream said, as soon as it has said something (a stream may go on
-  for minutes after), else given back unused, also when the caller left.
+* Each lease is settled by what the upstream said, as soon as it has said something, and ended exactly once, also when
+  the caller left: a stream may go on for minutes between the two.
 """
 
 import asyncio
@@ -33,10 +33,11 @@ from cliproxy.gateway.exchange import Exchange
 from cliproxy.gateway.recording import record_of_failure
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.gateway.snapshot import Snapshot
-from cliproxy.gateway.usage import LEFT, Counted
-from cliproxy.providers.base import Ask, Upstream, verdict_of, without_secret
+from cliproxy.gateway.tally import LEFT, Absent, Counted, Tally
+from cliproxy.providers.base import Ask, Refusal, Upstream, verdict_of, without_secret
 from cliproxy.routing.catalog import Route
 from cliproxy.routing.pool import Lease
+from cliproxy.routing.session import Session
 from cliproxy.routing.verdict import Verdict
 from cliproxy.transport.base import UpstreamAnswer
 from cliproxy.wire.http import Headers, header
@@ -47,6 +48,8 @@ _log = logging.getLogger(__name__)
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
 _MAX_ERROR_BYTES = 1024 * 1024
 _MAX_HELD_BYTES = 1024 * 1024
+_MOST_ABSENCES = 32
+"""So many of those that were passed over are noted."""
 _JSON: Headers = ((b"content-type", b"application/json"),)
 _UNBUFFERED: Headers = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 _OUT_OF_QUOTA = frozenset({"rate_limit", "quota"})
@@ -67,17 +70,20 @@ class _Failure(Exception):
 async def relay(runtime: Runtime, snapshot: Snapshot, call: Call, exchange: Exchange) -> None:
     """Serve `call` from the first account that can, and count it. Raises GatewayError while nothing but keep-alives
     was sent."""
-    tally, started = call.tally, runtime.monotonic()
+    tally = call.tally
+    tally.began = runtime.monotonic()
     try:
         await _relayed(runtime, snapshot, call, exchange)
     except GatewayError as error:
-        tally.status = error.problem.status
+        tally.status, tally.problem = error.problem.status, error.problem
+        if tally.tries:
+            exchange.extra += (_timing(tally, runtime.monotonic()),)
         raise
     except asyncio.CancelledError:
         tally.status = LEFT
         raise
     finally:
-        runtime.ledger.note(tally, call.request_id, runtime.epoch(), runtime.monotonic() - started)
+        runtime.note(tally, call.request_id)
 
 
 async def _relayed(runtime: Runtime, snapshot: Snapshot, call: Call, exchange: Exchange) -> None:
@@ -115,19 +121,19 @@ async def _from_the_first(
 ) -> None:
     """Serve from `asked`, or the first of its fallbacks that can when it is out of quota, and say which that is. When
     none can, what is told is about the model that was asked for."""
-    plain = exchange.extra
+    plain, fallbacks = exchange.extra, _fallbacks(snapshot, asked)
     try:
-        await _attempted(runtime, snapshot, call, exchange, asked, keepalive)
+        await _attempted(runtime, snapshot, call, exchange, asked, keepalive, may_wait=not fallbacks)
         return
     except GatewayError as error:
         if error.problem.kind not in _OUT_OF_QUOTA:
             raise
         refusal, told = error, exchange.extra
-    for route in _fallbacks(snapshot, asked):
+    for route in fallbacks:
         _log.info("%s %s: out of quota, `%s` is tried in its place", call.request_id, call.model, route.model)
         exchange.extra = (*plain, (b"x-cliproxy-model", route.model.encode("ascii", "replace")))
         with contextlib.suppress(GatewayError):
-            await _attempted(runtime, snapshot, call, exchange, route, keepalive)
+            await _attempted(runtime, snapshot, call, exchange, route, keepalive, may_wait=False)
             return
     exchange.extra = told
     raise refusal
@@ -140,18 +146,28 @@ async def _attempted(
     exchange: Exchange,
     route: Route,
     keepalive: "Keepalive | None",
+    *,
+    may_wait: bool = True,
 ) -> None:
-    pool = runtime.pool
-    attempts = Attempts(snapshot.config, route, runtime.monotonic())
+    """`may_wait`: for accounts that rest; where there is another model to be served instead, that comes first."""
+    pool, tally = runtime.pool, call.tally
+    tally.routes.append(route)
+    attempts = Attempts(snapshot.config, route, runtime.monotonic(), _session(snapshot, call, route), may_wait=may_wait)
     while True:
-        lease = pool.acquire(route, runtime.monotonic(), attempts.tried)
+        now = runtime.monotonic()
+        lease = attempts.next(pool, now)
+        if pool.is_troubled and (absences := pool.absences(route, now, _MOST_ABSENCES)):
+            tally.absent = Absent(now, tuple(absences))
         if lease is None:
-            pause = attempts.start_over(runtime.random.random(), runtime.monotonic())
+            pause = attempts.wait(pool, now)
             if pause is None:
-                raise attempts.final(pool, runtime.monotonic())
-            await asyncio.sleep(pause)
+                exchange.extra += attempts.told
+                raise attempts.final(pool, now)
+            if pause:
+                await runtime.until_woken(pause)
+                tally.waits.append(runtime.monotonic() - now)
+                attempts.waited(tally.waits[-1])
             continue
-        call.tally.attempt(lease)
         attempt = _Attempt(runtime, snapshot, call, exchange, lease, keepalive)
         try:
             await attempt.run()
@@ -160,11 +176,31 @@ async def _attempted(
             now = runtime.monotonic()
             attempt.settle(failure.verdict)
             _note(call, lease, failure.verdict)
-            if not attempts.failed(lease, failure.verdict, now):
-                exchange.extra += attempt.told_limits(failure.headers)
+            told = attempt.told_limits(failure.headers)
+            if not attempts.failed(lease, failure.verdict, told, runtime.random.random(), now):
+                exchange.extra += attempts.told
                 raise attempts.final(pool, now) from failure
         finally:
-            attempt.give_back()
+            pool.release(lease, runtime.monotonic())
+
+
+def _session(snapshot: Snapshot, call: Call, route: Route) -> Session | None:
+    """The conversation, where there is a choice between accounts."""
+    tiers = route.tiers
+    if not snapshot.config.routing.session_affinity or (len(tiers) == 1 and len(tiers[0].candidates) == 1):
+        return None
+    return call.session
+
+
+def _timing(tally: Tally, now: float) -> tuple[bytes, bytes]:
+    """`Server-Timing`: milliseconds that the last upstream took up to its first content, that failed attempts and
+    pauses took before it, and that we took ourselves."""
+    last = tally.tries[-1]
+    sent = last.sent or now
+    upstream, lost = (last.spoke or now) - sent, last.began - tally.tries[0].began
+    ours = now - tally.began - upstream - lost
+    text = b"gateway;dur=%.1f, upstream;dur=%.1f" % (ours * 1000, upstream * 1000)
+    return b"server-timing", text if lost <= 0 else text + b", retries;dur=%.1f" % (lost * 1000)
 
 
 def _note(call: Call, lease: Lease, verdict: Verdict) -> None:
@@ -176,7 +212,7 @@ class _Attempt:
     """One try with one account."""
 
     __slots__ = (
-        "_is_settled",
+        "attempt",
         "call",
         "exchange",
         "keepalive",
@@ -206,12 +242,13 @@ class _Attempt:
         self.upstream: Upstream = snapshot.upstreams[lease.candidate.account.id]
         self.secret = self.upstream.secret
         self.prepared: Prepared | None = None
-        self._is_settled = False
+        self.attempt = call.tally.attempt(lease, runtime.monotonic())
 
     async def run(self) -> None:
         """Raises _Failure while another account may still answer, CallerFault when the request itself is wrong."""
         prepared = self.prepared = self.call.prepare(self.upstream, self.lease.candidate.model, self.snapshot)
-        started = self.runtime.monotonic()
+        self.attempt.losses = prepared.losses
+        started = self.attempt.sent = self.runtime.monotonic()
         answer = await self._ask(prepared) if not self.upstream.source else await self._ask_with_token(prepared)
         try:
             if not 200 <= answer.status < 300:
@@ -225,15 +262,9 @@ class _Attempt:
 
     def settle(self, verdict: Verdict | None) -> None:
         """What the upstream said decides about the account; None is a success."""
-        self._is_settled = True
-        self.runtime.pool.release(self.lease, self.runtime.monotonic(), verdict)
-        if verdict is None or verdict.fault not in ("caller", "identity"):
-            self.call.tally.judged += ((self.lease.candidate.account.id, verdict is None),)
-
-    def give_back(self) -> None:
-        if not self._is_settled:
-            self._is_settled = True
-            self.runtime.pool.forgo(self.lease)
+        attempt, now = self.attempt, self.runtime.monotonic()
+        attempt.spoke, attempt.verdict, attempt.is_answered = now, verdict, verdict is None
+        self.runtime.pool.settle(self.lease, now, verdict)
 
     def told_limits(self, headers: Headers) -> Headers:
         """What a refusal said of limits, for callers that understand its words. `retry-after` is ours to tell."""
@@ -296,10 +327,16 @@ class _Attempt:
             body = await answer.read(_MAX_ERROR_BYTES)
         except UpstreamFault:
             body = b""
-        upstream = self.upstream
-        verdict = upstream.provider.judge(upstream, answer.status, answer.headers, body, self.runtime.epoch())
+        problem = self.upstream.dialect.read_error(answer.status, body)
+        raise self._judged(Refusal(problem, answer.headers, body))
+
+    def _judged(self, refusal: Refusal) -> _Failure:
+        """What the vendor's refusal means; its words about allowances are noted."""
+        upstream, runtime = self.upstream, self.runtime
+        verdict = upstream.provider.judge(upstream, refusal, runtime.epoch())
+        runtime.allowances.refused(upstream, self.lease, refusal.headers, refusal.body)
         problem = without_secret(verdict.problem, self.secret)
-        raise _Failure(structs.replace(verdict, problem=problem), answer.headers)
+        return _Failure(structs.replace(verdict, problem=problem), refusal.headers)
 
     def _failure(self, problem: Problem, headers: Headers = ()) -> _Failure:
         problem = without_secret(problem, self.secret)
@@ -317,12 +354,19 @@ class _Attempt:
             body, counted = self._answered(answer, prepared, await answer.read(MAX_ANSWER_BYTES))
         except UpstreamFault as error:
             raise self._failure(error.problem, answer.headers) from error
-        self.settle(None)
+        self._answers(answer)
         tally = self.call.tally
         tally.answer = counted
         told = _told(answer.headers) if prepared.is_native else ()
-        await self.exchange.reply(200, _JSON + told, body)
+        await self.exchange.reply(200, (*_JSON, *told, _timing(tally, self.runtime.monotonic())), body)
         tally.status = 200
+
+    def _answers(self, answer: UpstreamAnswer) -> None:
+        """The account has answered well, as far as one can tell by now."""
+        self.settle(None)
+        upstream = self.upstream
+        if upstream.provider.limit_prefixes:
+            self.runtime.allowances.answered(upstream, self.lease, answer.headers)
 
     def _answered(self, answer: UpstreamAnswer, prepared: Prepared, body: bytes) -> tuple[bytes, Counted]:
         """The caller's body, and its counts. Raises UpstreamFault when the upstream's is no complete answer."""
@@ -348,7 +392,7 @@ class _Attempt:
             held, is_over = await self._soon(answer, flow, keepalive, left)
         else:
             held, is_over = await self._until_content(answer, flow, keepalive)
-        self.settle(None)
+        self._answers(answer)
         exchange = self.exchange
         keepalive.flow = flow
         keepalive.touch()
@@ -356,7 +400,8 @@ class _Attempt:
             await exchange.send(held)
         else:
             told = _told(answer.headers) if prepared.is_native else ()
-            headers = ((b"content-type", self.call.dialect.stream_type), *_UNBUFFERED, *told)
+            timing = _timing(tally, self.runtime.monotonic())
+            headers = ((b"content-type", self.call.dialect.stream_type), *_UNBUFFERED, *told, timing)
             await exchange.start(200, headers, held)
         if not is_over:
             await self._pump(answer, flow, keepalive)
@@ -365,6 +410,7 @@ class _Attempt:
         keepalive.stop()
         await exchange.finish()
         tally.status = 200 if flow.problem is None else flow.problem.status
+        tally.problem = flow.problem
 
     def _flow(self, answer: UpstreamAnswer, prepared: Prepared) -> Flow:
         call = self.call
@@ -392,8 +438,10 @@ class _Attempt:
             while not flow.has_content:
                 piece = await answer.piece()
                 out = flow.feed(piece) if piece else flow.close()
-                if flow.problem is not None and not flow.has_content:
-                    raise self._failure(flow.problem, answer.headers)
+                if (problem := flow.problem) is not None and not flow.has_content:
+                    if not problem.native:
+                        raise self._failure(problem, answer.headers)
+                    raise self._judged(Refusal(problem, answer.headers, problem.native))
                 held.append(out)
                 size += len(out)
                 if not piece:

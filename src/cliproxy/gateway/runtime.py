@@ -10,8 +10,11 @@ from collections.abc import Callable, Mapping, Set
 from typing import Protocol
 
 from cliproxy.config.schema import Config
+from cliproxy.gateway.allowances import Allowances
+from cliproxy.gateway.decisions import Decisions
 from cliproxy.gateway.logins import Logins, NoLogins
 from cliproxy.gateway.snapshot import NO_FILES, NO_KINDS, Snapshot, compile_snapshot
+from cliproxy.gateway.tally import Tally
 from cliproxy.gateway.usage import UsageLedger
 from cliproxy.providers.accounts import AccountFile, AccountProvider
 from cliproxy.providers.base import KeyProvider, Proxies
@@ -70,7 +73,11 @@ class Runtime:
         self._boot = boot
         self._numbers = itertools.count(1)
         self.snapshot: Snapshot = compile_snapshot(config, self.providers, self.proxies, self.listings)
-        self.pool = Pool(self.snapshot.strategy)
+        self.pool = Pool(config.routing.strategy, self.random.random, self._woke)
+        self.allowances = Allowances(self.pool, monotonic, epoch)
+        self.decisions = Decisions()
+        self._waiting: set[asyncio.Future[None]] = set()
+        self._follow_routing(config)
 
     @property
     def usage(self) -> UsageLedger:
@@ -98,7 +105,7 @@ class Runtime:
         """Make a prepared snapshot the current one. What was learned since it was prepared is not lost."""
         if snapshot.listings is not self.listings or snapshot.files is not self.files:
             snapshot = self.prepare(snapshot.config)
-        self.pool.strategy = snapshot.strategy
+        self._follow_routing(snapshot.config)
         self.snapshot = snapshot
         for follow in self.followers:
             follow(snapshot.config)
@@ -124,6 +131,37 @@ class Runtime:
             if self.snapshot.config is config and snapshot.listings is self.listings:
                 self.adopt(snapshot)
                 return
+
+    def note(self, tally: Tally, request_id: str) -> None:
+        """A request is over."""
+        now_at, seconds = self.epoch(), self.monotonic() - tally.began
+        self.ledger.note(tally, request_id, now_at, seconds)
+        self.decisions.note(tally, request_id, now_at, seconds)
+
+    async def until_woken(self, seconds: float) -> None:
+        """Returns when an account may be back early, at the latest after so many seconds."""
+        woken = asyncio.get_running_loop().create_future()
+        self._waiting.add(woken)
+        try:
+            async with asyncio.timeout(seconds):
+                await woken
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting.discard(woken)
+
+    def _woke(self) -> None:
+        if self._waiting:
+            waiting, self._waiting = self._waiting, set()
+            for woken in waiting:
+                if not woken.done():
+                    woken.set_result(None)
+
+    def _follow_routing(self, config: Config) -> None:
+        pool, routing = self.pool, config.routing
+        pool.strategy = routing.strategy
+        pool.session_seconds = routing.session_affinity_ttl
+        pool.watermark = routing.quota_watermark / 100
 
     def next_id(self) -> str:
         """A request id, unique among all processes."""

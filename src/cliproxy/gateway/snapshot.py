@@ -1,7 +1,6 @@
 """One configuration, compiled: everything a request reads, immutable, swapped as a whole."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 from msgspec import Struct, structs
 
@@ -83,7 +82,6 @@ class Snapshot(Struct, frozen=True, eq=False):
     catalog: Catalog
     rows: Mapping[str, ModelEntry]
     deadlines: Deadlines
-    strategy: Literal["round-robin", "fill-first", "weighted"]
 
     def resolve(self, asked: str) -> Target | None:
         """Where `asked` leads: a listed name first, then with its thinking suffix or effort taken off, then by
@@ -148,7 +146,6 @@ def compile_snapshot(
         catalog=catalog,
         rows={row.id: row for row in (*ROWS, *map(_row, config.models.catalog))},
         deadlines=Deadlines(timeouts.connect, timeouts.first_event, timeouts.idle),
-        strategy=config.routing.strategy,
     )
 
 

@@ -1,6 +1,6 @@
 """What was asked of the gateway since it started, and what it cost in tokens: one `Record` a request, and the sums.
 
-`Tally` follows one request through its attempts. When the request is over it is only put aside (`UsageLedger.note`):
+A `Tally` has followed one request through its attempts. When the request is over it is only put aside (`UsageLedger.note`):
 counting it takes five microseconds among its like, and five times that between the steps of other requests, where none
 of its code is warm. So `settle` counts a few dozen at once, and before anybody looks. Sums are exact; single records are
 kept only while they are among the newest. Nothing here holds a key: accounts go by their ids, and
@@ -10,21 +10,17 @@ callers by the dialect they spoke.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Annotated, Protocol
+from collections.abc import Iterable, Iterator
+from typing import Annotated
 
-from msgspec import Meta, Raw, Struct
+from msgspec import Meta, Struct
 
 from cliproxy.canon.usage import Usage
-from cliproxy.dialects.base import Dialect
-from cliproxy.routing.pool import Lease
+from cliproxy.gateway.tally import LEFT, Tally, Unread, Whole
+from cliproxy.routing.verdict import Fault
 
 OTHER = "(other)"
 """Stands for the names beyond the bound."""
-LEFT = 499
-"""The status of a request whose caller left before it was answered, or that a stop of the gateway cut off: no HTTP
-status, but a widely known number."""
-
 _NOTED_AT_ONCE = 64
 _KEPT_DETAILS = 1_000
 _KEPT_IN_QUEUE = 5_000
@@ -35,6 +31,9 @@ _MOST_ACCOUNTS = 16_384
 # Callers choose names, and upstreams state counts: neither may make a record, or a sum, grow beyond reason.
 LONGEST_NAME = 160
 _MOST_TOKENS = 10**12
+
+_SAY_NOTHING: frozenset[Fault] = frozenset({"caller", "identity"})
+"""Faults that say nothing about the account."""
 
 _DAY_SECONDS = 86_400
 _HOUR_SECONDS = 3_600
@@ -95,73 +94,6 @@ class Record(Struct, frozen=True, gc=False, kw_only=True):
             return hash(self.request_id)
         place = (self.dialect, self.model, round(self.at * 1000), self.label, self.account)
         return hash((place, self.is_failed, self.tokens.total_tokens))
-
-
-class Counted(Protocol):
-    """What knows how many tokens an answer has, as far as it has come."""
-
-    def usage(self) -> Usage | None: ...
-
-
-class Whole(Struct, frozen=True, gc=False):
-    """The counts of an answer that came whole."""
-
-    told: Usage | None
-
-    def usage(self) -> Usage | None:
-        return self.told
-
-
-class Unread(Struct, frozen=True):
-    """An answer that came whole, whose counts nobody has looked at yet."""
-
-    dialect: Dialect
-    members: Mapping[str, Raw]
-
-    def usage(self) -> Usage | None:
-        return self.dialect.read_usage(self.members)
-
-
-class Tally:
-    """One request while it is served. `answer` is the one under way, `status` what the caller is told; until that is
-    known it is that of a bug. `judged` are accounts, by id, and whether each answered well."""
-
-    __slots__ = ("_lease", "answer", "asked", "attempts", "dialect", "judged", "status")
-
-    def __init__(self, dialect: str, asked: str) -> None:
-        self.dialect = dialect
-        self.asked = asked
-        self.attempts = 0
-        self.answer: Counted | None = None
-        self.status = 500
-        self.judged: tuple[tuple[str, bool], ...] = ()
-        self._lease: Lease | None = None
-
-    def attempt(self, lease: Lease) -> None:
-        """Another account is asked; what the one before told no longer counts."""
-        self.attempts += 1
-        self.answer = None
-        self._lease = lease
-
-    def record(self, request_id: str, at: float, seconds: float) -> Record:
-        """`at` is the epoch second of the request's begin, `seconds` how long it took."""
-        asked, lease, answer = self.asked[:LONGEST_NAME], self._lease, self.answer
-        account = None if lease is None else lease.candidate.account
-        return Record(
-            request_id=request_id,
-            at=at,
-            dialect=self.dialect,
-            asked=asked,
-            model=asked if lease is None else lease.candidate.model[:LONGEST_NAME],
-            provider="" if account is None else account.provider,
-            account="" if account is None else account.id,
-            label="" if account is None else account.label,
-            status=self.status,
-            is_failed=self.status >= 400,
-            attempts=self.attempts,
-            latency_ms=int(seconds * 1000),
-            tokens=Tokens.of(None if answer is None else answer.usage()),
-        )
 
 
 class Sum(Struct, gc=False):
@@ -244,9 +176,13 @@ class UsageLedger:
         """Count what was put aside."""
         noted, self._noted = self._noted, []
         for tally, request_id, ended_at, seconds in noted:
-            for account, is_success in tally.judged:
-                self.judged(account, ended_at, is_success=is_success)
-            self.add(tally.record(request_id, ended_at - seconds, seconds))
+            for attempt in tally.tries:
+                fault = None if attempt.verdict is None else attempt.verdict.fault
+                if attempt.is_answered or (fault is not None and fault not in _SAY_NOTHING):
+                    account = attempt.lease.candidate.account.id
+                    self.judged(account, ended_at, is_success=attempt.is_answered)
+            self.add(_record(tally, request_id, ended_at - seconds, seconds))
+            tally.answer = None  # it may hold the whole of it, and is kept for its other fields
 
     def add(self, record: Record) -> None:
         """Count a request of our own; it can be drained once."""
@@ -323,6 +259,28 @@ class UsageLedger:
     def _name(self, record: Record) -> tuple[str, str]:
         name = (record.dialect, record.model)
         return name if name in self.models or len(self.models) < _MOST_NAMES else (OTHER, OTHER)
+
+
+def _record(tally: Tally, request_id: str, at: float, seconds: float) -> Record:
+    """`at` is the epoch second of the request's begin, `seconds` how long it took."""
+    asked, answer = tally.asked[:LONGEST_NAME], tally.answer
+    candidate = tally.tries[-1].lease.candidate if tally.tries else None
+    account = None if candidate is None else candidate.account
+    return Record(
+        request_id=request_id,
+        at=at,
+        dialect=tally.dialect,
+        asked=asked,
+        model=asked if candidate is None else candidate.model[:LONGEST_NAME],
+        provider="" if account is None else account.provider,
+        account="" if account is None else account.id,
+        label="" if account is None else account.label,
+        status=tally.status,
+        is_failed=tally.status >= 400,
+        attempts=len(tally.tries),
+        latency_ms=int(seconds * 1000),
+        tokens=Tokens.of(None if answer is None else answer.usage()),
+    )
 
 
 def _plausible(count: int | None) -> int | None:

@@ -1,7 +1,6 @@
 """What every provider brings: it describes requests to its upstream and judges the answers. It never performs HTTP."""
 
 import hashlib
-import math
 from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from typing import Literal, Protocol
@@ -9,15 +8,18 @@ from typing import Literal, Protocol
 from msgspec import Struct, structs
 
 from cliproxy import __version__
-from cliproxy.canon.errors import Kind, Problem
+from cliproxy.canon.errors import Problem
 from cliproxy.canon.fit import Fit
 from cliproxy.config.schema import Config, Model, UpstreamEntry
 from cliproxy.dialects.base import Dialect
+from cliproxy.providers import signs
+from cliproxy.providers.signs import COMMON, Seen, Table
 from cliproxy.routing.accounts import Account, Served
-from cliproxy.routing.verdict import Fault, Verdict
-from cliproxy.wire.http import Address, Headers, HttpRequest, header
+from cliproxy.routing.limits import Limit
+from cliproxy.routing.verdict import Verdict
+from cliproxy.wire.http import Address, Headers, HttpRequest
 from cliproxy.wire.secrets import Secret
-from cliproxy.wire.waits import retry_after
+from cliproxy.wire.waits import time_of
 
 USER_AGENT = f"cli-proxy-api/{__version__}"
 OUR_AGENT: Headers = ((b"user-agent", USER_AGENT.encode()),)
@@ -85,16 +87,31 @@ class Ask(Struct, frozen=True):
     token: Secret = Secret()
 
 
+class Refusal(Struct, frozen=True):
+    """An answer that is no success: one with an HTTP status that says so, or an error inside of a stream that began
+    well. `problem` is what the dialect reads in it, `body` the vendor's own bytes: the whole body, or the event's data."""
+
+    problem: Problem
+    headers: Headers = ()
+    body: bytes = b""
+
+
 class Provider(Protocol):
-    """`owner` is its name in model lists."""
+    """`owner` is its name in model lists. `limit_prefixes` are how the names of headers begin that tell of limits;
+    none when the vendor sends no such headers."""
 
     name: str
     owner: str
+    limit_prefixes: tuple[bytes, ...]
 
     def request(self, upstream: Upstream, ask: Ask) -> HttpRequest: ...
 
-    def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
-        """What an answer that is no success says. `now_at` is epoch seconds."""
+    def judge(self, upstream: Upstream, refusal: Refusal, now_at: float) -> Verdict:
+        """What a refusal says. `now_at` is epoch seconds."""
+        ...
+
+    def limits(self, headers: Headers, body: bytes, now_at: float) -> tuple[Limit, ...]:
+        """What any answer tells of the account's allowances. `body` is that of a refusal, else empty."""
         ...
 
     def can_count(self) -> bool:
@@ -194,46 +211,25 @@ def forwarded(headers: Headers, names: frozenset[bytes], prefixes: tuple[bytes, 
 
 # ---- judging --------------------------------------------------------------------------------------------------------
 
-_FAULTS: dict[Kind, tuple[Fault, Literal["none", "model", "account"]]] = {
-    "unauthenticated": ("auth", "account"),
-    "permission": ("auth", "account"),
-    "billing": ("billing", "account"),
-    "quota": ("exhausted", "account"),
-    "rate_limit": ("quota", "model"),
-    "not_found": ("missing", "model"),
-    "model_not_found": ("missing", "model"),
-    "request_timeout": ("overload", "none"),
-    "conflict": ("overload", "none"),
-    "internal": ("overload", "none"),
-    "overloaded": ("overload", "none"),
-    "bad_gateway": ("broken", "none"),
-    "unreachable": ("network", "none"),
-    "gateway_timeout": ("network", "none"),
-}
 
-
-_CHALLENGE_SECONDS = 10.0
-_CALLERS = frozenset({400, 405, 411, 413, 414, 415, 422, 431})
+def judged(upstream: Upstream, refusal: Refusal, now_at: float, table: Table) -> Verdict:
+    """The verdict of `table` on a refusal by `upstream`."""
+    headers = refusal.headers
+    at = time_of(headers, now_at)
+    seen = Seen(refusal.problem, headers, refusal.body, at, now_at, is_login=bool(upstream.source))
+    return signs.judged(table, seen, upstream.secret.reveal())
 
 
 def verdict_of(problem: Problem, headers: Headers, now_at: float, stated: float | None = None) -> Verdict:
-    """The verdict that a problem's kind leads to. `stated` is the vendor's own reset, where its headers tell one."""
-    if problem.status < 400:  # a redirect: followed by nobody, since it would carry the key elsewhere
-        problem = problem.seen_as(502, "bad_gateway", f"The upstream answered with HTTP {problem.status}.")
-    fault, scope = _FAULTS.get(problem.kind, ("caller", "none"))
-    if fault == "caller" and problem.status >= 500 and problem.kind != "unsupported":
-        fault = "broken"  # a server that calls its own failure an invalid request
-    elif problem.kind == "internal" and problem.status in _CALLERS:
-        problem = structs.replace(problem, kind="invalid_request")
-        fault = "caller"
-    wait = next((told for told in (retry_after(headers, now_at), stated, problem.retry_after) if _is_time(told)), None)
-    if wait != problem.retry_after:
-        problem = structs.replace(problem, retry_after=wait)
-    if fault == "missing" and not _speaks_of_model(problem):
-        scope = "none"
-    if fault == "auth" and header(headers, b"cf-mitigated"):  # the network in front turned us away, not the vendor
-        wait = _CHALLENGE_SECONDS if wait is None else wait
-    return Verdict(fault, problem, scope, wait if scope != "none" else None)
+    """The verdict that a problem leads to by itself, whoever the vendor is; problems of our own too. `stated` is the
+    vendor's own reset, where its headers tell one."""
+    return signs.judged(COMMON, Seen(problem, headers, b"", time_of(headers, now_at), now_at, stated=stated))
+
+
+def told_without(verdict: Verdict, secret: Secret) -> Verdict:
+    """`verdict` without a credential that was brought to one request only, and so is not the upstream's own."""
+    evidence = signs.presentable(verdict.evidence, secret.reveal())
+    return structs.replace(verdict, problem=without_secret(verdict.problem, secret), evidence=evidence)
 
 
 def without_secret(problem: Problem, secret: Secret) -> Problem:
@@ -243,13 +239,3 @@ def without_secret(problem: Problem, secret: Secret) -> Problem:
         return problem
     native = problem.native.replace(text.encode(), b"[key]")
     return structs.replace(problem, message=problem.message.replace(text, "[key]"), native=native)
-
-
-def _is_time(seconds: float | None) -> bool:
-    return seconds is not None and math.isfinite(seconds) and seconds >= 0
-
-
-def _speaks_of_model(problem: Problem) -> bool:
-    """Whether a 404 means the model: other things of the caller's (files, earlier answers) are missing too, and must
-    not rest an account."""
-    return problem.kind == "model_not_found" or "model" in problem.message.lower()

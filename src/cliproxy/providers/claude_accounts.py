@@ -19,10 +19,12 @@ from cliproxy.config.schema import Config
 from cliproxy.dialects.anthropic import DIALECT
 from cliproxy.providers import claude
 from cliproxy.providers.accounts import AccountFile, Grants
-from cliproxy.providers.base import Ask, Proxies, Upstream
+from cliproxy.providers.base import Ask, Proxies, Refusal, Upstream, judged
 from cliproxy.providers.file_accounts import account_of_file, bearer, served, shared_address, shared_head
 from cliproxy.providers.logins import claude as login
 from cliproxy.providers.models import rows_of
+from cliproxy.providers.signs import Row, Seen, Table, both, either, phrase, status
+from cliproxy.routing.limits import Limit
 from cliproxy.routing.verdict import Verdict
 from cliproxy.wire.http import Headers, HttpRequest
 from cliproxy.wire.secrets import Secret
@@ -33,7 +35,6 @@ _BETA = b"oauth-2025-04-20"
 _LEAD_SECONDS = 4 * 3600.0
 _LINES: Mapping[str, str] = {"content-type": "application/json"}
 _MODELS = served(row.id for row in rows_of("anthropic"))
-_CLAUDE_CODE_ONLY = "only authorized for use with claude code"
 _EXPLAINED = (
     "Anthropic serves this model with a Claude subscription to Claude Code only, and refused this request. Use Claude "
     "Code, a Haiku model, or an account with an API key (`claude-api-key`)."
@@ -43,6 +44,7 @@ _EXPLAINED = (
 class ClaudeAccounts:
     name = "claude-oauth"
     owner = "anthropic"
+    limit_prefixes: tuple[bytes, ...] = claude.LIMIT_PREFIXES
     kinds = login.KINDS
     grants: Grants = login
     lead = _LEAD_SECONDS
@@ -60,11 +62,14 @@ class ClaudeAccounts:
         lines = tuple(chain.from_iterable(claude.caller_lines(ask)))
         return claude.describe(upstream, ask, bearer(ask), _with_beta(lines))
 
-    def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
-        verdict = claude.judge(upstream, status, headers, body, now_at)
-        if status == 400 and _is_identity_refusal(verdict.problem.message):
-            return Verdict("identity", verdict.problem.seen_as(400, "invalid_request", _EXPLAINED))
+    def judge(self, upstream: Upstream, refusal: Refusal, now_at: float) -> Verdict:
+        verdict = judged(upstream, refusal, now_at, _TABLE)
+        if verdict.fault == "identity":
+            return structs.replace(verdict, problem=verdict.problem.seen_as(400, "invalid_request", _EXPLAINED))
         return verdict
+
+    def limits(self, headers: Headers, body: bytes, now_at: float) -> tuple[Limit, ...]:
+        return claude.limits(headers, now_at)
 
     def can_count(self) -> bool:
         return True
@@ -96,9 +101,13 @@ def _with_beta_kept(file: AccountFile) -> AccountFile:
     )
 
 
-def _is_identity_refusal(message: str) -> bool:
-    """In 2026 the vendor first said why, then nothing but `Error`."""
-    return message.strip() == "Error" or _CLAUDE_CODE_ONLY in message.lower()
+def _bare(seen: Seen) -> str:
+    return "`Error`" if seen.problem.message.strip() == "Error" else ""
 
 
+_TABLE: Table = (
+    Row(both(status(400), either(_bare, phrase("only authorized for use with claude code"))), "identity", waits=()),
+    *claude.TABLE,
+)
+"""In 2026 the vendor first said why it refuses other programs, then nothing but `Error`."""
 PROVIDER = ClaudeAccounts()

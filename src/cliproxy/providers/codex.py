@@ -13,13 +13,16 @@ from cliproxy.providers.base import (
     OUR_AGENT,
     Ask,
     Proxies,
+    Refusal,
     Upstream,
     account_of,
     address_of,
     forwarded,
     head_lines,
+    judged,
     own_names,
 )
+from cliproxy.routing.limits import Limit
 from cliproxy.routing.verdict import Verdict
 from cliproxy.wire.http import Headers, HttpRequest, header
 
@@ -32,6 +35,7 @@ _CLIENT_AGENTS = (b"codex_cli_rs", b"codex-tui", b"codex_exec", b"codex_vscode")
 class Codex:
     name = "codex"
     owner = "openai"
+    limit_prefixes: tuple[bytes, ...] = openai_like.LIMIT_PREFIXES
 
     def upstreams(self, config: Config, proxies: Proxies) -> Iterable[Upstream]:
         for index, entry in enumerate(config.codex_api_key):
@@ -42,8 +46,11 @@ class Codex:
         target = upstream.address.prefix.encode() + b"/responses"
         return HttpRequest(b"POST", upstream.address.origin, target, upstream.headed(*caller_lines(ask)), ask.body)
 
-    def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
-        return openai_like.judge(upstream, status, headers, body, now_at)
+    def judge(self, upstream: Upstream, refusal: Refusal, now_at: float) -> Verdict:
+        return judged(upstream, refusal, now_at, openai_like.TABLE)
+
+    def limits(self, headers: Headers, body: bytes, now_at: float) -> tuple[Limit, ...]:
+        return openai_like.limits(headers, now_at)
 
     def can_count(self) -> bool:
         return False

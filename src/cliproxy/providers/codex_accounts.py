@@ -9,33 +9,49 @@ clients that state their version as one of Codex, which we are not: the table se
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from collections.abc import Iterable, Mapping
 from itertools import chain
-
-from msgspec import structs
 
 from cliproxy.config.schema import Config
 from cliproxy.dialects.openai_responses import DIALECT
 from cliproxy.providers import codex, openai_like
 from cliproxy.providers.accounts import AccountFile, Grants
-from cliproxy.providers.base import Ask, Proxies, Upstream
+from cliproxy.providers.base import Ask, Proxies, Refusal, Upstream, judged
 from cliproxy.providers.codex_body import backend_body, conversation
 from cliproxy.providers.file_accounts import account_of_file, bearer, served, shared_address, shared_head
 from cliproxy.providers.logins import codex as login
 from cliproxy.providers.models import CODEX_PLANS, rows_of
+from cliproxy.providers.signs import (
+    RETRY_AFTER,
+    Row,
+    Seen,
+    Table,
+    Wait,
+    both,
+    kind,
+    last_to_return,
+    limited,
+    quoted,
+    said,
+    status,
+)
 from cliproxy.routing.accounts import Served
+from cliproxy.routing.limits import Limit
 from cliproxy.routing.verdict import Verdict
 from cliproxy.wire import json
-from cliproxy.wire.http import Headers, HttpRequest, header
-from cliproxy.wire.waits import duration, until
+from cliproxy.wire.http import Headers, HttpRequest
+from cliproxy.wire.waits import believable, duration, retry_after, time_of, until
 
 _LEAD_SECONDS = 5 * 86_400.0
 _LINES: Mapping[str, str] = {"content-type": "application/json", "accept": "text/event-stream"}
 _SESSIONS = frozenset({b"session_id", b"session-id", b"conversation_id", b"thread-id"})
 _KEYS = frozenset({b"authorization", b"x-api-key", b"x-goog-api-key"})
+_PREFIX = b"x-codex-"
 _WINDOWS = (b"primary", b"secondary")
-_NOT_IN_PLAN = "model is not supported when using codex with a chatgpt account"
+_NOT_IN_PLAN = "model is not supported when using Codex with a ChatGPT account"
+_LACKS_MODEL = re.compile(rf"The '[^' ]+' {_NOT_IN_PLAN}", re.IGNORECASE)
 _ANY_PLAN = served(row.id for row in rows_of("openai"))
 _PLANS: Mapping[str, tuple[Served, ...]] = {plan: served(names) for plan, names in CODEX_PLANS.items()}
 
@@ -43,6 +59,7 @@ _PLANS: Mapping[str, tuple[Served, ...]] = {plan: served(names) for plan, names 
 class CodexAccounts:
     name = "codex-oauth"
     owner = "openai"
+    limit_prefixes: tuple[bytes, ...] = (_PREFIX,)
     kinds = login.KINDS
     grants: Grants = login
     lead = _LEAD_SECONDS
@@ -66,20 +83,11 @@ class CodexAccounts:
         head = upstream.headed(bearer(ask), lines)
         return HttpRequest(b"POST", upstream.address.origin, target, head, backend_body(members))
 
-    def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
-        """A plan that lacks a model, and a model that is at its limit, come as a 400. A window of the plan that is used
-        up is the account's, and states its end."""
-        verdict = openai_like.judge(upstream, status, headers, body, now_at)
-        if status == 400 and _NOT_IN_PLAN in verdict.problem.message.lower():
-            return Verdict("missing", structs.replace(verdict.problem, kind="model_not_found"), "model")
-        if verdict.fault not in ("quota", "exhausted"):
-            return verdict
-        verdict = structs.replace(verdict, problem=structs.replace(verdict.problem, status=429))
-        wait = _window_end(headers, now_at) if verdict.wait is None else None
-        if wait is None:
-            return verdict
-        problem = structs.replace(verdict.problem, retry_after=wait)
-        return structs.replace(verdict, problem=problem, scope="account", wait=wait)
+    def judge(self, upstream: Upstream, refusal: Refusal, now_at: float) -> Verdict:
+        return judged(upstream, refusal, now_at, _TABLE)
+
+    def limits(self, headers: Headers, body: bytes, now_at: float) -> tuple[Limit, ...]:
+        return _limits(headers, now_at)
 
     def can_count(self) -> bool:
         return False
@@ -100,19 +108,89 @@ def _session(ask: Ask, told: bytes) -> bytes:
     return str(uuid.UUID(bytes=digest.digest()[:16], version=5)).encode()
 
 
-def _window_end(headers: Headers, now_at: float) -> float | None:
-    """Seconds until all windows of the plan that are used up begin anew; None when none is, or it does not say."""
-    waits: list[float] = []
-    for window in _WINDOWS:
-        name = b"x-codex-" + window
-        used = duration(header(headers, name + b"-used-percent").decode("latin-1"))
-        if used is None or used < 100:
-            continue
-        wait = duration(header(headers, name + b"-reset-after-seconds").decode("latin-1"))
-        if wait is None:
-            wait = until(header(headers, name + b"-reset-at"), now_at)
-        waits += [] if wait is None else [wait]
-    return max(waits, default=None)
+# ---- limits ---------------------------------------------------------------------------------------------------------
+
+
+def _limits(headers: Headers, now_at: float) -> tuple[Limit, ...]:
+    """The plan's windows, and what was bought beside it. Limits of other names belong to models that the headers do not
+    name."""
+    found: dict[bytes, dict[bytes, bytes]] = {}
+    for name, value in headers:
+        if name.startswith(_PREFIX):
+            which, _, what = name[len(_PREFIX) :].partition(b"-")
+            found.setdefault(which, {})[what] = value
+    at = time_of(headers, now_at) if found else now_at
+    told = [_limit(which, found[which], at) for which in _WINDOWS if b"used-percent" in found.get(which, {})]
+    if (balance := _number(found.get(b"credits", {}), b"balance")) is not None:
+        told.append(Limit("credits", remaining=balance))
+    return tuple(told)
+
+
+def _limit(which: bytes, window: dict[bytes, bytes], at: float) -> Limit:
+    used, minutes = _number(window, b"used-percent"), _number(window, b"window-minutes")
+    wait = _number(window, b"reset-after-seconds")
+    return Limit(
+        which.decode(),
+        left=None if used is None else max(1.0 - used / 100, 0.0),
+        resets_in=believable(until(window.get(b"reset-at", b""), at) if wait is None else wait),
+        window=minutes * 60 if minutes else None,
+    )
+
+
+def _number(fields: dict[bytes, bytes], name: bytes) -> float | None:
+    return duration(fields.get(name, b"").decode("latin-1"))
+
+
+# ---- verdicts -------------------------------------------------------------------------------------------------------
+
+
+def _full(seen: Seen) -> Limit | None:
+    return last_to_return(_limits(seen.headers, seen.now_at))
+
+
+def _is_full(seen: Seen) -> str:
+    """A window of the plan is used up, and says when it begins anew."""
+    window = _full(seen)
+    return quoted(f"x-codex-{window.name}-used-percent: 100") if window is not None else ""
+
+
+def _end_of_full(seen: Seen) -> float | None:
+    window = _full(seen)
+    return None if window is None else window.resets_in
+
+
+def _not_in_plan(seen: Seen) -> str:
+    return quoted(_NOT_IN_PLAN) if _LACKS_MODEL.match(seen.problem.message) else ""
+
+
+def _is_short(seen: Seen) -> str:
+    """The vendor names a wait of its own beside the limit."""
+    stated = retry_after(seen.headers, seen.now_at) or seen.problem.retry_after
+    return "a wait" if stated else ""
+
+
+_WINDOW_END = Wait("header", _end_of_full)
+_TABLE: Table = (
+    Row(
+        both(status(400), _not_in_plan),
+        "missing",
+        "model",
+        waits=(),
+        kind="model_not_found",
+    ),
+    Row(
+        said("usage_limit_reached"),
+        "exhausted",
+        "account",
+        waits=(*openai_like.PLAN_RESET, _WINDOW_END, RETRY_AFTER),
+        status=429,
+    ),
+    Row(said("usage_not_included"), "billing", "account", status=429),
+    Row(both(_is_short, limited), "quota", "model", status=429),
+    Row(both(limited, _is_full), "exhausted", "account", waits=(_WINDOW_END,), status=429),
+    Row(kind("rate_limit"), "quota", "model", status=429),  # a model that is at its limit comes as a 400
+    *openai_like.TABLE,
+)
 
 
 PROVIDER = CodexAccounts()

@@ -17,30 +17,29 @@ from cliproxy.config.schema import Config
 from cliproxy.dialects.gemini_cli import DIALECT
 from cliproxy.providers import gemini
 from cliproxy.providers.accounts import AccountFile, Grants
-from cliproxy.providers.base import Ask, Proxies, Upstream, verdict_of
+from cliproxy.providers.base import Ask, Proxies, Refusal, Upstream, judged
 from cliproxy.providers.file_accounts import account_of_file, bearer, served, shared_address, shared_head
-from cliproxy.providers.logins import gemini as login
+from cliproxy.providers.logins import gemini as google_login
 from cliproxy.providers.models import GEMINI_CLI
+from cliproxy.providers.signs import Row, Table, both, login, said
+from cliproxy.routing.limits import Limit
 from cliproxy.routing.verdict import Verdict
 from cliproxy.wire import google_errors, json
 from cliproxy.wire.http import Headers, HttpRequest
-from cliproxy.wire.waits import until
 
 _LEAD_SECONDS = 5 * 60.0
 _LINES: Mapping[str, str] = {"content-type": "application/json"}
 _MODELS = served(GEMINI_CLI)
 _FAMILIES = ("gemini-",)
-_MINUTE = 60.0
-_FOR_GOOD = 365 * 86_400.0
-_SUSPENDED = "TOS_VIOLATION"
 _LINKS = ("validation_link", "activationUrl", "appeal_url")
 
 
 class GeminiCli:
     name = "gemini-cli"
     owner = "google"
-    kinds = login.KINDS
-    grants: Grants = login
+    limit_prefixes: tuple[bytes, ...] = ()
+    kinds = google_login.KINDS
+    grants: Grants = google_login
     lead = _LEAD_SECONDS
 
     def account_upstreams(self, file: AccountFile, config: Config, proxies: Proxies) -> Iterable[Upstream]:
@@ -48,7 +47,7 @@ class GeminiCli:
             return
         address = shared_address(config.endpoints.gemini_cli.base_url.rstrip("/"), file, config, proxies)
         head, own = shared_head(_LINES, file)
-        for project in login.projects_of(file) or ("",):
+        for project in google_login.projects_of(file) or ("",):
             account = account_of_file(self.name, file, _MODELS, _FAMILIES, project)
             yield Upstream(
                 account, self, DIALECT, DIALECT.fit, address, head, own=own, source=file.name, project=project
@@ -62,16 +61,13 @@ class GeminiCli:
         head = upstream.headed(bearer(ask), gemini.caller_lines(ask))
         return HttpRequest(b"POST", upstream.address.origin, target, head, body)
 
-    def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
-        """Quotas are counted per model. An account that the vendor has suspended is not asked again."""
-        told = google_errors.read_told(body)
-        problem = _plain(upstream.dialect.read_error(status, body), told, upstream.project)
-        verdict = verdict_of(problem, headers, now_at, _reset(told, problem, now_at))
-        if verdict.fault == "exhausted":
-            return structs.replace(verdict, scope="model")
-        if verdict.fault == "auth" and told.reason == _SUSPENDED:
-            return structs.replace(verdict, wait=_FOR_GOOD)
-        return verdict
+    def judge(self, upstream: Upstream, refusal: Refusal, now_at: float) -> Verdict:
+        told = google_errors.read_told(refusal.body)
+        problem = _plain(refusal.problem, told, upstream.project)
+        return judged(upstream, structs.replace(refusal, problem=problem), now_at, _TABLE)
+
+    def limits(self, headers: Headers, body: bytes, now_at: float) -> tuple[Limit, ...]:
+        return gemini.limits(body, now_at, lambda _: None) if body else ()
 
     def can_count(self) -> bool:
         return True
@@ -119,13 +115,8 @@ def _plain(problem: Problem, told: google_errors.Told, project: str) -> Problem:
     return structs.replace(problem, message=message, native=native)
 
 
-def _reset(told: google_errors.Told, problem: Problem, now_at: float) -> float | None:
-    """When the quota is full again, where only a time says so, or how the quota is called."""
-    if problem.retry_after is not None or problem.kind not in ("quota", "rate_limit"):
-        return None
-    if stamp := told.metadata.get("quotaResetTimeStamp"):
-        return until(stamp.encode(), now_at)
-    return _MINUTE if any("PerMinute" in quota for quota in told.quotas) else None
-
-
+_TABLE: Table = (
+    Row(both(login, said("TOS_VIOLATION")), "suspended", "account", waits=()),
+    *gemini.table(),
+)
 PROVIDER = GeminiCli()

@@ -15,12 +15,15 @@ from cliproxy.providers.base import (
     USER_AGENT,
     Ask,
     Proxies,
+    Refusal,
     Upstream,
     account_of,
     address_of,
     head_lines,
+    judged,
     own_names,
 )
+from cliproxy.routing.limits import Limit
 from cliproxy.routing.verdict import Verdict
 from cliproxy.wire.http import Headers, HttpRequest
 from cliproxy.wire.secrets import Secret
@@ -49,6 +52,7 @@ _FLAVOURS: dict[str, Flavour] = {
 class OpenAICompatible:
     name = "openai-compatibility"
     owner = "openai-compatibility"
+    limit_prefixes: tuple[bytes, ...] = openai_like.LIMIT_PREFIXES
 
     def upstreams(self, config: Config, proxies: Proxies) -> Iterable[Upstream]:
         for index, entry in enumerate(config.openai_compatibility):
@@ -62,8 +66,11 @@ class OpenAICompatible:
         target = upstream.address.prefix.encode() + b"/chat/completions"
         return HttpRequest(b"POST", upstream.address.origin, target, upstream.head, ask.body)
 
-    def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
-        return openai_like.judge(upstream, status, headers, body, now_at)
+    def judge(self, upstream: Upstream, refusal: Refusal, now_at: float) -> Verdict:
+        return judged(upstream, refusal, now_at, openai_like.TABLE)
+
+    def limits(self, headers: Headers, body: bytes, now_at: float) -> tuple[Limit, ...]:
+        return openai_like.limits(headers, now_at)
 
     def can_count(self) -> bool:
         return False

@@ -9,10 +9,24 @@ import msgspec
 from msgspec import Struct, field
 
 from cliproxy.canon.errors import BrokenAnswer
-from cliproxy.providers.base import Upstream, verdict_of
-from cliproxy.routing.verdict import Verdict
-from cliproxy.wire.http import Headers, HttpRequest, header
-from cliproxy.wire.waits import duration, until
+from cliproxy.providers.base import Upstream
+from cliproxy.providers.signs import (
+    COMMON,
+    IN_BODY,
+    RETRY_AFTER,
+    Row,
+    Seen,
+    Table,
+    Wait,
+    both,
+    kind,
+    last_to_return,
+    quoted,
+    said,
+)
+from cliproxy.routing.limits import Limit
+from cliproxy.wire.http import Headers, HttpRequest
+from cliproxy.wire.waits import believable, reset, time_of, until
 
 
 class _Listed(Struct):
@@ -23,20 +37,89 @@ class _Listing(Struct):
     data: list[_Listed] = field(default_factory=list[_Listed])
 
 
-_RESETS_AT = re.compile(rb'"resets_at"\s*:\s*(\d{9,12})')
+_PREFIX = b"x-ratelimit-"
+LIMIT_PREFIXES = (_PREFIX,)
+_MOST_DIGITS = 15
+_FAMILY = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_RESETS_AT = re.compile(rb'"resets_at"\s*:\s*(\d{9,14})(?!\d)')
 """Of a plan's limit; epoch seconds."""
 
 _decode_listing = msgspec.json.Decoder(_Listing).decode
 
 
-def judge(upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
-    problem = upstream.dialect.read_error(status, body)
-    stated = None
-    if status == 429:
-        stated = _stated_reset(headers)
-        if problem.retry_after is None and (match := _RESETS_AT.search(body)) is not None:
-            stated = until(match[1], now_at)
-    return verdict_of(problem, headers, now_at, stated)
+# ---- limits ---------------------------------------------------------------------------------------------------------
+
+
+def limits(headers: Headers, now_at: float) -> tuple[Limit, ...]:
+    """Allowances of requests, tokens and whatever else a server counts, each for a model."""
+    found: dict[bytes, dict[bytes, bytes]] = {}
+    for name, value in headers:
+        if name.startswith(_PREFIX):
+            what, _, family = name[len(_PREFIX) :].partition(b"-")
+            found.setdefault(family, {})[what] = value
+    at = time_of(headers, now_at) if found else now_at
+    told = (_limit(family.decode("latin-1") or "requests", allowance, at) for family, allowance in found.items())
+    return tuple(limit for limit in told if limit is not None)
+
+
+def _limit(family: str, allowance: dict[bytes, bytes], at: float) -> Limit | None:
+    total, remaining = number(allowance.get(b"limit", b"")), number(allowance.get(b"remaining", b""))
+    if not _FAMILY.fullmatch(family) or (total is None and remaining is None):
+        return None
+    return Limit(
+        family,
+        "model",
+        total,
+        remaining,
+        share(remaining, total),
+        resets_in=believable(reset(allowance.get(b"reset", b""), at)),
+    )
+
+
+def number(text: bytes) -> float | None:
+    """A count of zero or more; None for anything else."""
+    return float(text) if len(text) <= _MOST_DIGITS and text.isdigit() else None
+
+
+def share(remaining: float | None, total: float | None) -> float | None:
+    """How much of an allowance remains, 0 to 1."""
+    return min(remaining / total, 1.0) if total and remaining is not None else None
+
+
+# ---- verdicts -------------------------------------------------------------------------------------------------------
+
+
+def _used_up(seen: Seen) -> Limit | None:
+    return last_to_return(limits(seen.headers, seen.now_at))
+
+
+def _is_used_up(seen: Seen) -> str:
+    """The headers name an allowance that is at nothing, and when it is full again."""
+    limit = _used_up(seen)
+    return quoted(f"x-ratelimit-remaining-{limit.name}: 0") if limit is not None else ""
+
+
+def _reset_of_used_up(seen: Seen) -> float | None:
+    limit = _used_up(seen)
+    return None if limit is None else limit.resets_in
+
+
+def _resets_at(seen: Seen) -> float | None:
+    match = _RESETS_AT.search(seen.body)
+    return None if match is None else until(match[1], seen.at)
+
+
+PLAN_RESET = (IN_BODY, Wait("body", _resets_at))
+TABLE: Table = (
+    Row(said("usage_limit_reached"), "exhausted", "account", waits=(*PLAN_RESET, RETRY_AFTER)),
+    Row(
+        both(kind("rate_limit"), _is_used_up), "quota", "model", waits=(RETRY_AFTER, Wait("header", _reset_of_used_up))
+    ),
+    *COMMON,
+)
+
+
+# ---- lists of models ------------------------------------------------------------------------------------------------
 
 
 def listing(upstream: Upstream, lines: Headers = ()) -> HttpRequest:
@@ -49,13 +132,3 @@ def read_listing(body: bytes) -> tuple[str, ...]:
         return tuple(row.id for row in _decode_listing(body).data)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BrokenAnswer("The upstream's model list cannot be read.") from error
-
-
-def _stated_reset(headers: Headers) -> float | None:
-    """When the exhausted allowance is full again: of requests or of tokens, whichever is at zero, the later."""
-    waits: list[float] = []
-    for family in (b"requests", b"tokens"):
-        if header(headers, b"x-ratelimit-remaining-" + family) == b"0":
-            wait = duration(header(headers, b"x-ratelimit-reset-" + family).decode("latin-1"))
-            waits += [] if wait is None else [wait]
-    return max(waits, default=None)

@@ -10,17 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from msgspec import structs
-
 from cliproxy.config import rules
 from cliproxy.config.schema import Config
 from cliproxy.dialects.openai_chat import DIALECT
 from cliproxy.providers import openai_like
 from cliproxy.providers.accounts import AccountFile, Grants
-from cliproxy.providers.base import OUR_AGENT, Ask, Proxies, Upstream, forwarded
+from cliproxy.providers.base import OUR_AGENT, Ask, Proxies, Refusal, Upstream, forwarded, judged
 from cliproxy.providers.file_accounts import account_of_file, bearer, served, shared_address, shared_head
 from cliproxy.providers.logins import qwen as login
 from cliproxy.providers.models import rows_of
+from cliproxy.providers.signs import Row, Table, both, either, phrase, said, status
+from cliproxy.routing.limits import Limit
 from cliproxy.routing.verdict import Verdict
 from cliproxy.wire.http import Headers, HttpRequest, header
 
@@ -31,12 +31,22 @@ _MODELS = served(row.id for row in rows_of("qwen"))
 _FAMILIES = ("qwen", "coder-model", "vision-model")
 _AGENT = frozenset({b"user-agent"})
 _CLIENT_PREFIXES = (b"x-dashscope-",)
-_DAY_IS_USED_UP = (b"insufficient_quota", b"quota_exceeded", b"free allocated quota")
+_TABLE: Table = (
+    Row(
+        both(status(403, 429), either(said("insufficient_quota", "quota_exceeded"), phrase("free allocated quota"))),
+        "exhausted",
+        "account",
+        kind="quota",
+    ),
+    *openai_like.TABLE,
+)
+"""A day's quota that is used up comes as a 403, too."""
 
 
 class Qwen:
     name = "qwen"
     owner = "qwen"
+    limit_prefixes: tuple[bytes, ...] = openai_like.LIMIT_PREFIXES
     kinds = login.KINDS
     grants: Grants = login
     lead = _LEAD_SECONDS
@@ -54,14 +64,11 @@ class Qwen:
         head = upstream.headed(bearer(ask), _caller_lines(ask))
         return HttpRequest(b"POST", upstream.address.origin, target, head, ask.body)
 
-    def judge(self, upstream: Upstream, status: int, headers: Headers, body: bytes, now_at: float) -> Verdict:
-        """A day's quota that is used up comes as a 403, too."""
-        verdict = openai_like.judge(upstream, status, headers, body, now_at)
-        lowered = body.lower()
-        if status in (403, 429) and any(words in lowered for words in _DAY_IS_USED_UP):
-            wait = verdict.problem.retry_after if verdict.wait is None else verdict.wait
-            return Verdict("exhausted", structs.replace(verdict.problem, kind="quota"), "account", wait)
-        return verdict
+    def judge(self, upstream: Upstream, refusal: Refusal, now_at: float) -> Verdict:
+        return judged(upstream, refusal, now_at, _TABLE)
+
+    def limits(self, headers: Headers, body: bytes, now_at: float) -> tuple[Limit, ...]:
+        return openai_like.limits(headers, now_at)
 
     def can_count(self) -> bool:
         return False

@@ -1,180 +1,573 @@
 """Which account serves next, and which must rest.
 
-The pool outlives configurations: rotation and rests are kept by account id, so a reload neither restarts the rotation
-nor forgets a quota. It has no clock; `now` is monotonic seconds.
+The pool outlives configurations: turns and rests are kept by account id, so a reload neither restarts the rotation nor
+forgets a quota. It has no clock and no dice; `now` is monotonic seconds, `chance` a number between 0 and 1.
 
-Selection: the best tier that has an eligible account, then the strategy within the tier. An account is eligible when
-it does not rest, for the model or as a whole, and was not tried in this request. An account whose rest is over is
-eligible again without ceremony; its next fault doubles a guessed rest, a success forgets all rests that were over when
-the successful request was sent. (A slow success from before a quota ran out must not call it refilled.)
+**Selection**: the account that served the conversation before, if it can; else the best tier that has an account of the
+best grade, then the strategy within the tier (`routing/turns.py`). Grades: ready; low on allowance; shaky, whose vendor
+fails at the moment; away, which is asked by nobody. An account that was tried in this request is not taken again.
+
+**Rests** belong to one model of an account, or to all of it. A stated time is kept to. A guess doubles with each further
+fault in a row up to its policy's longest, once for all requests that were under way together. Vendors that fail rest
+from their second fault in a row on, and softly: they are used when nobody else is left, so a failing vendor never
+empties the pool, and nobody is refused what might have worked.
+
+**Ends**: when its time is over, one request tries while the others still go elsewhere. A success forgets the rest, another
+fault begins the next one, a request that ends without an answer frees the place for another try. Early ends: a success
+of a request that was sent after the rest began, headers that tell of allowance left, a new login, a reset.
+(A slow success from before a quota ran out must not call it refilled.)
 
 Names of models come from callers where families are served unlisted, so every table here is bounded.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from itertools import islice
 from typing import Literal
 
 from msgspec import Struct
 
-from cliproxy.routing.catalog import Candidate, Route, Tier
-from cliproxy.routing.verdict import POLICIES, Fault, Verdict
+from cliproxy.routing.catalog import Candidate, Route
+from cliproxy.routing.health import Kept, Rest
+from cliproxy.routing.limits import Limit
+from cliproxy.routing.session import Session
+from cliproxy.routing.turns import AWAY, LOW, READY, SERVING, SHAKY, Grade, Strategy, Turns
+from cliproxy.routing.verdict import FOREVER, POLICIES, Fault, Verdict
 
-Strategy = Literal["round-robin", "fill-first", "weighted"]
-
-_LONGEST_STATED_REST = 24 * 3600.0
-_MOST_DOUBLINGS = 16
-_MOST_ROTATIONS = 16_384
-_MOST_RESTS = 65_536
-# How long a rest that is over still counts as the previous one of a row.
+_NOBODY: frozenset[str] = frozenset()
+_PROBE_SECONDS = 10.0
+"""How long one request has an account to itself whose rest is over; then the next may try."""
 _MEMORY_SECONDS = 3600.0
+_SOFT_MEMORY_SECONDS = 60.0
+"""How long a rest that is over still counts as the previous one of a row."""
+_MOST_DOUBLINGS = 16
+_LOW_SECONDS = 300.0
+"""How long an account counts as low when nobody says when it is full again."""
+_JITTER = 0.3
+_MOST_STATED_JITTER = 1.0
+
+_MOST_PLACES = 4_000_000
+_MOST_RESTS = 65_536
+_MOST_SESSIONS = 131_072
+_MOST_LOG = 16_384
 
 
-class Rest(Struct):
-    """`count` is the number of faults in a row that led here, faults of parallel requests counted as one."""
-
-    until: float
-    cause: Fault
-    is_stated: bool
-    count: int = 1
+Why = Literal["turn", "session", "low", "shaky"]
+"""How an account was chosen: in its turn; since it served the conversation before; with little allowance left, since
+nobody else is ready; though its vendor fails, since nobody else is left."""
 
 
-class Lease(Struct, frozen=True, eq=False):
-    """The right to ask one account once; to be settled exactly once, by `release` or `forgo`. `at` is monotonic."""
+class Lease(Struct, eq=False):
+    """The right to ask one account once. Judged at most once by `settle`, ended exactly once by `release`.
+
+    `at` is when it was given, in monotonic seconds. `why` says how the account was chosen. `session` is the conversation's
+    key and the public name of the model. `probing_until` is set when the request tries whether a rest has ended.
+    """
 
     candidate: Candidate
     at: float = 0.0
+    why: Why = "turn"
+    session: tuple[bytes, str] | None = None
+    probing_until: float = 0.0
+    is_settled: bool = False
+    is_released: bool = False
+
+    @property
+    def is_probe(self) -> bool:
+        """Whether it tries if a rest is over."""
+        return self.probing_until > 0
+
+
+class Absence(Struct, frozen=True, gc=False):
+    """Why an account was passed over. `model` "" is all of the account; `until` is monotonic seconds."""
+
+    candidate: Candidate
+    model: str
+    cause: Fault
+    until: float
+    is_soft: bool = False
+
+
+class Recovery(Struct, frozen=True, gc=False):
+    """When the first account is back, in seconds. `is_tried`: a request tries at this moment whether its rest is over,
+    and its end may come much earlier."""
+
+    seconds: float
+    is_tried: bool
+
+
+class _Line(Struct, eq=False):
+    """The tiers of one route, best first."""
+
+    route: Route
+    strategy: Strategy
+    tiers: tuple[Turns, ...]
 
 
 class Pool:
-    def __init__(self, strategy: Strategy = "round-robin") -> None:
-        self.strategy: Strategy = strategy
-        self._last: dict[tuple[str, int], str] = {}
-        self._rests: dict[tuple[str, str], Rest] = {}
-        self._credits: dict[tuple[str, int], dict[str, float]] = {}
-        self._prune_at = 1024
+    """`watermark` is the share of an allowance below which its account is used last. `on_wake` is called when an account
+    may be back early; it must not call back."""
 
-    def acquire(self, route: Route, now: float, tried: frozenset[str] | set[str] = frozenset()) -> Lease | None:
-        """A lease on the next eligible account; None when there is none."""
-        for tier in route.tiers:
-            candidate = self._next(route, tier, now, tried)
-            if candidate is not None:
-                return Lease(candidate, now)
+    def __init__(
+        self,
+        strategy: Strategy = "round-robin",
+        chance: Callable[[], float] = lambda: 0.5,
+        on_wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.strategy: Strategy = strategy
+        self.watermark = 0.0
+        self.session_seconds = _MEMORY_SECONDS
+        self._chance = chance
+        self._on_wake = on_wake
+        self._lines: dict[str, _Line] = {}
+        self._places = 0
+        self._rests: dict[str, dict[str, Rest]] = {}
+        self._rest_count = 0
+        self._prune_at = 1024
+        self._low: dict[str, dict[str, float]] = {}
+        self._loads: dict[str, int] = {}
+        self._sessions: dict[tuple[bytes, str], tuple[str, float]] = {}
+        self._log: list[str] = []
+        self._log_start = 0
+        self._changed: set[tuple[str, str]] = set()
+
+    # -- leases
+
+    def acquire(
+        self,
+        route: Route,
+        now: float,
+        tried: Set[str] = _NOBODY,
+        session: Session | None = None,
+        among: Set[str] | None = None,
+    ) -> Lease | None:
+        """A lease on the next account; None when there is none. `among` leaves the choice to few accounts."""
+        line = self._line(route)
+        if among is not None:
+            return self._first(line, now, tried, among)
+        bond = None
+        if session is not None:
+            bond = (session.key, route.model)
+            if not session.is_new and (candidate := self._bound(line, bond, now, tried)) is not None:
+                return self._lease(candidate, now, "session", bond)
+        is_calm = not self._rests and not self._low
+        end = self._log_start + len(self._log)
+        for turns in line.tiers:
+            if turns.read != end or not turns.is_whole:
+                turns.catch_up(now, self._woken_since(turns.read))
+                turns.read = end
+        for grade in SERVING:
+            for turns in line.tiers:
+                candidate = turns.take(grade, self, now, tried, is_calm=is_calm)
+                if candidate is not None:
+                    return self._lease(candidate, now, _REASONS[grade], bond)
+            if is_calm:
+                return None
         return None
 
-    def release(self, lease: Lease, now: float, verdict: Verdict | None = None) -> None:
-        """Settle a lease by what the upstream said. `verdict` None is a success."""
+    def settle(self, lease: Lease, now: float, verdict: Verdict | None = None) -> None:
+        """What the upstream said decides about the account. `verdict` None is a success."""
+        lease.is_settled = True
         account, model = lease.candidate.account.id, lease.candidate.model
         if verdict is None:
-            if self._rests:
-                self._forget((account, model), lease.at)
-                self._forget((account, ""), lease.at)
-        elif verdict.scope != "none":
-            self._rest((account, "" if verdict.scope == "account" else model), now, verdict)
+            if lease.session is not None:
+                self._bind(lease.session, account, now)
+            rests = self._rests.get(account)
+            if rests:
+                self._forget(account, rests, [key for key in (model, "") if _is_proved(rests.get(key), lease)])
+        elif verdict.scope == "none":
+            self._unclaim(lease, now)
+        else:
+            self._rest(account, "" if verdict.scope == "account" else model, lease, now, verdict)
+            if lease.probing_until:
+                self._unclaim(lease, now)
 
-    def forgo(self, lease: Lease) -> None:
-        """Settle a lease whose account said nothing: the caller left, or the request could not be made for it."""
+    def release(self, lease: Lease, now: float) -> None:
+        """The request is over. One that was never settled said nothing of its account: the caller left, or the request
+        could not be made for it."""
+        if lease.is_released:
+            return
+        lease.is_released = True
+        account = lease.candidate.account.id
+        load = self._loads.get(account, 0)
+        if load > 1:
+            self._loads[account] = load - 1
+        elif load:
+            del self._loads[account]
+        if not lease.is_settled:
+            lease.is_settled = True
+            self._unclaim(lease, now)
+
+    # -- what is known
+
+    @property
+    def is_troubled(self) -> bool:
+        """Whether any account rests, or did of late."""
+        return bool(self._rests)
+
+    def standing(self, candidate: Candidate, now: float) -> tuple[Grade, float]:
+        """The grade of an account for its model, and until when it holds."""
+        account = candidate.account.id
+        grade, until = READY, 0.0
+        rests = self._rests.get(account)
+        if rests:
+            for key in ("", candidate.model):
+                rest = rests.get(key)
+                if rest is None or rest.until <= rest.started:
+                    continue
+                end = max(rest.until, rest.probing_until)
+                mine = SHAKY if rest.is_soft else AWAY
+                if end > now and mine >= grade:
+                    grade, until = mine, end if mine > grade else max(until, end)
+        if grade == READY and (low := self._low.get(account)):
+            until = max(low.get("", 0.0), low.get(candidate.model, 0.0))
+            if until > now:
+                return LOW, until
+        return grade, until
+
+    def load(self, account: str) -> int:
+        """How many requests are under way on it."""
+        return self._loads.get(account, 0)
 
     def is_resting(self, candidate: Candidate, now: float) -> bool:
-        return bool(self._rests) and self._wait(candidate, now) > 0
+        """Whether it must not be asked now."""
+        return bool(self._rests) and self.standing(candidate, now)[0] == AWAY
 
-    def earliest(self, route: Route, now: float) -> float | None:
-        """Seconds until the first of the route's accounts is eligible again; None when none of them rests."""
-        waits = [wait for candidate in route.candidates if (wait := self._wait(candidate, now)) > 0]
-        return min(waits, default=None)
+    def earliest(self, route: Route, now: float, among: Set[str] | None = None) -> Recovery | None:
+        """Which of the route's accounts comes back first, as far as anybody has looked: exact when `acquire` has just
+        found none. None when none rests, or all rest until somebody changes them."""
+        line = self._line(route)
+        if among is None:
+            ends = [end for turns in line.tiers if (end := turns.earliest(self, now)) is not None]
+        else:
+            standings = [(self.standing(one, now), one) for one in _of(line, among)]
+            ends = [(until, one) for (grade, until), one in standings if grade == AWAY]
+        until, candidate = min(ends, key=lambda end: end[0], default=(FOREVER, None))
+        if candidate is None or until == FOREVER:
+            return None
+        rests = self.rests(candidate.account.id)
+        is_tried = any(rests[key].probing_until > now for key in ("", candidate.model) if key in rests)
+        return Recovery(max(until - now, 0.0), is_tried)
 
-    def causes(self, route: Route, now: float) -> tuple[Fault, ...]:
-        """Why the route's accounts rest, each cause once."""
-        found: dict[Fault, None] = {}
-        for candidate in route.candidates:
-            for model in (candidate.model, ""):
-                rest = self._rests.get((candidate.account.id, model))
-                if rest is not None and rest.until > now:
-                    found[rest.cause] = None
-        return tuple(found)
+    def absences(self, route: Route, now: float, most: int = 64) -> list[Absence]:
+        """Who is passed over, and why; at most so many. Costs nothing where everybody is ready."""
+        if not self._rests:
+            return []
+        line = self._line(route)
+        absent = (candidate for turns in line.tiers for candidate in turns.absent(most))
+        return [absence for candidate in islice(absent, most) if (absence := self._absence(candidate, now))]
 
-    def wake(self, account: str, cause: Fault | None = None) -> frozenset[str]:
-        """End rests of one account at once: all, or those of one cause. The models that it rested for; "" stands for
+    def rests(self, account: str) -> Mapping[str, Rest]:
+        """The rests of an account by model, "" for all of it; those that are over too, as long as they are remembered."""
+        return self._rests.get(account) or {}
+
+    def low_until(self, account: str) -> float:
+        """Until when the account counts as low on allowance; 0 when it does not."""
+        return max(self._low.get(account, {}).values(), default=0.0)
+
+    # -- what changes it from outside
+
+    def wake(self, account: str, causes: Set[Fault] | None = None) -> frozenset[str]:
+        """End rests of one account at once: all, or those of some causes. The models that it rested for; "" stands for
         all of them."""
-        rested = [
-            key for key, rest in self._rests.items() if key[0] == account and (cause is None or rest.cause == cause)
-        ]
-        for key in rested:
-            del self._rests[key]
-        return frozenset(model for _, model in rested)
+        if causes is None and self._low.pop(account, None) is not None:
+            self._wake(account)
+        rests = self._rests.get(account, {})
+        ended = [model for model, rest in rests.items() if causes is None or rest.cause in causes]
+        self._forget(account, rests, ended)
+        return frozenset(ended)
+
+    def observe(self, lease: Lease, now: float, limits: Iterable[Limit], *, is_success: bool) -> None:
+        """What an answer told of the account's allowances when it came, at `now`. One that went well and tells of allowance
+        left ends rests for want of it, of the same scope."""
+        account, model = lease.candidate.account.id, lease.candidate.model
+        for scope, key in (("account", ""), ("model", model)):
+            told = [limit for limit in limits if limit.scope == scope]
+            if not told:
+                continue
+            self.mark(account, key, now, told)
+            rests = self._rests.get(account, {})
+            rest = rests.get(key)
+            if not is_success or rest is None or rest.started > now:
+                continue
+            if rest.cause in _OF_ALLOWANCE and all(map(_has_left, told)):
+                self._forget(account, rests, [key])
+
+    def mark(self, account: str, key: str, now: float, told: Iterable[Limit]) -> None:
+        """Note whether an account is low: the lowest of its allowances decides, until that is full again. `key` is a model,
+        or "" for all of the account; the limits were told at `now`."""
+        below = [limit for limit in told if limit.left is not None and limit.left < self.watermark]
+        marks = self._low.get(account)
+        if not below:
+            if marks is not None and marks.pop(key, None) is not None:
+                if not marks:
+                    del self._low[account]
+                self._wake(account)
+            return
+        if marks is None:
+            marks = self._low[account] = {}
+        until = now + max(_LOW_SECONDS if one.resets_in is None else one.resets_in for one in below)
+        is_earlier = until < marks.get(key, 0.0)
+        marks[key] = until
+        if is_earlier:
+            self._wake(account)
+
+    def take_changed(self) -> set[tuple[str, str]]:
+        """The keys (account, model) of rests that changed or went since the last call."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def kept(self, key: tuple[str, str], now: float, now_at: float) -> Kept | None:
+        """A rest in epoch seconds, to be kept beyond this process; None when there is none worth it."""
+        account, model = key
+        rest = self._rests.get(account, {}).get(model)
+        if rest is None or rest.until <= rest.started:
+            return None
+        until_at = None if rest.until == FOREVER else now_at + rest.until - now
+        started_at = now_at + rest.started - now
+        return Kept(
+            account, model, rest.cause, rest.source, rest.status, rest.evidence, started_at, until_at, rest.count,
+            rest.probes,
+        )  # fmt: skip
+
+    def restore(self, kept: Kept, now: float, now_at: float) -> None:
+        """Take a rest over from an earlier process."""
+        until = FOREVER if kept.until_at is None else now + kept.until_at - now_at
+        started = min(now + kept.started_at - now_at, until - 1e-6)
+        rest = Rest(kept.cause, kept.source, kept.status, kept.evidence, started, until, kept.count, kept.probes)
+        self._keep(kept.account, kept.model, rest, now)
+
+    # -- choosing
+
+    def _line(self, route: Route) -> _Line:
+        line = self._lines.get(route.model)
+        if line is not None and line.route is route and line.strategy == self.strategy:
+            return line
+        turns: dict[str, int] = {}
+        last: dict[int, int] = {}
+        if line is not None:
+            self._places -= sum(len(tier.tier.candidates) for tier in line.tiers)
+            if line.strategy == self.strategy:
+                turns = dict(pair for tier in line.tiers for pair in tier.turns())
+                last = {tier.tier.priority: tier.turn for tier in line.tiers}
+        tiers = tuple(Turns(tier, self.strategy, turns, last.get(tier.priority, 0)) for tier in route.tiers)
+        for tier in tiers:
+            tier.read = self._log_start + len(self._log)
+        line = self._lines[route.model] = _Line(route, self.strategy, tiers)
+        self._places += sum(len(tier.candidates) for tier in route.tiers)
+        while self._places > _MOST_PLACES and len(self._lines) > 1:
+            oldest = self._lines.pop(next(iter(self._lines)))
+            self._places -= sum(len(tier.tier.candidates) for tier in oldest.tiers)
+        return line
+
+    def _bound(self, line: _Line, bond: tuple[bytes, str], now: float, tried: Set[str]) -> Candidate | None:
+        """The account that served the conversation before, unless it is worse than low on allowance."""
+        bound = self._sessions.get(bond)
+        if bound is None or bound[1] <= now or bound[0] in tried:
+            return None
+        candidate = next(_of(line, (bound[0],)), None)
+        if candidate is None or self.standing(candidate, now)[0] > LOW:
+            return None
+        return candidate
+
+    def _first(self, line: _Line, now: float, tried: Set[str], among: Set[str]) -> Lease | None:
+        graded = [(self.standing(one, now)[0], one) for one in _of(line, among) if one.account.id not in tried]
+        serving = [pair for pair in graded if pair[0] != AWAY]
+        if not serving:
+            return None
+        return self._lease(min(serving, key=lambda pair: pair[0])[1], now, "turn", None)
+
+    def _lease(self, candidate: Candidate, now: float, why: Why, bond: tuple[bytes, str] | None) -> Lease:
+        account = candidate.account.id
+        self._loads[account] = self._loads.get(account, 0) + 1
+        lease = Lease(candidate, now, why, bond)
+        if self._low and account in self._low:
+            self._lift(account, now)
+        rests = self._rests.get(account)
+        if rests:
+            self._claim(lease, rests, now)
+        return lease
+
+    def _claim(self, lease: Lease, rests: dict[str, Rest], now: float) -> None:
+        """The request that finds a rest over tries alone."""
+        for key in (lease.candidate.model, ""):
+            rest = rests.get(key)
+            if rest is not None and rest.started < rest.until <= now and rest.probing_until <= now:
+                rest.probing_until = lease.probing_until = now + _PROBE_SECONDS
+                rest.probes += 1
+
+    def _unclaim(self, lease: Lease, now: float) -> None:
+        if not lease.probing_until:
+            return
+        rests = self._rests.get(lease.candidate.account.id, {})
+        for key in (lease.candidate.model, ""):
+            rest = rests.get(key)
+            if rest is not None and rest.probing_until == lease.probing_until:
+                rest.probing_until = 0.0
+                if rest.until <= now:
+                    self._wake(lease.candidate.account.id)
+
+    # -- sessions
+
+    def _bind(self, bond: tuple[bytes, str], account: str, now: float) -> None:
+        """The latest stands last, so that the first is the one to let go."""
+        sessions = self._sessions
+        sessions.pop(bond, None)
+        sessions[bond] = (account, now + self.session_seconds)
+        if len(sessions) > _MOST_SESSIONS:
+            del sessions[next(iter(sessions))]
 
     # -- rests
 
-    def _rest(self, key: tuple[str, str], now: float, verdict: Verdict) -> None:
-        """A stated time replaces a guess even where it is shorter; of two of a kind the longer counts."""
+    def _rest(self, account: str, key: str, lease: Lease, now: float, verdict: Verdict) -> None:
         policy = POLICIES[verdict.fault]
-        before = self._rests.get(key)
-        is_going_on = before is not None and before.until > now
-        count = 1 if before is None else before.count if is_going_on else before.count + 1
+        before = self._rests.get(account, {}).get(key)
+        if before is not None and policy.is_soft and not before.is_soft and before.until > before.started:
+            return  # a vendor that fails says nothing of a quota: that one is still to be tried, by one request
+        if before is not None and lease.at < before.started:
+            self._lengthen(account, key, before, now, verdict)
+            return
+        count = 1
+        if before is not None and _is_of_a_row(before, verdict.fault, now):
+            count += before.count
         is_stated = verdict.wait is not None
-        if verdict.wait is None:
-            seconds = min(policy.first_rest * 2 ** min(count - 1, _MOST_DOUBLINGS), policy.longest_rest)
+        if verdict.wait is not None:
+            seconds = min(verdict.wait, policy.longest_rest) if policy.is_soft else verdict.wait
+            seconds += self._chance() * min(_MOST_STATED_JITTER, seconds / 50) if seconds != FOREVER else 0.0
         else:
-            seconds = min(verdict.wait, _LONGEST_STATED_REST)
-        if seconds <= 0:
+            doublings = min(count - 1 - policy.is_soft, _MOST_DOUBLINGS)
+            seconds = policy.first_rest * 2**doublings if doublings >= 0 else 0.0
+            seconds = min(seconds * (1 + _JITTER * (self._chance() - 0.5)), policy.longest_rest)
+        rest = Rest(
+            verdict.fault,
+            verdict.source if is_stated else "guess",
+            verdict.problem.status,
+            verdict.evidence,
+            now,
+            now + seconds,
+            count,
+            0 if before is None else before.probes,
+        )
+        self._keep(account, key, rest, now)
+        if before is not None and max(before.until, before.probing_until) > rest.until:
+            self._wake(account)
+
+    def _lengthen(self, account: str, key: str, rest: Rest, now: float, verdict: Verdict) -> None:
+        """A fault of a request that was under way when the rest began: no news, but for a time that a guess lacks, or
+        that is later."""
+        if verdict.wait is None or POLICIES[verdict.fault].is_soft or rest.is_soft:
             return
-        if is_going_on and before is not None and (before.is_stated, before.until) >= (is_stated, now + seconds):
-            return
-        self._rests[key] = Rest(now + seconds, verdict.fault, is_stated, count)
-        if len(self._rests) > self._prune_at:
+        until = now + verdict.wait
+        if rest.source == "guess" or until > rest.until:
+            rest.cause, rest.source, rest.until = verdict.fault, verdict.source, until
+            rest.status, rest.evidence = verdict.problem.status, verdict.evidence
+            self._changed.add((account, key))
+            self._wake(account)
+
+    def _keep(self, account: str, key: str, rest: Rest, now: float) -> None:
+        rests = self._rests.setdefault(account, {})
+        self._rest_count += key not in rests
+        rests[key] = rest
+        self._changed.add((account, key))
+        if self._rest_count > self._prune_at:
             self._prune(now)
 
-    def _forget(self, key: tuple[str, str], asked_at: float) -> None:
-        rest = self._rests.get(key)
-        if rest is not None and rest.until <= asked_at:
-            del self._rests[key]
+    def _forget(self, account: str, rests: Mapping[str, Rest], keys: Iterable[str]) -> None:
+        """`rests` are those of the account."""
+        mine = self._rests.get(account)
+        if mine is None or not keys:
+            return
+        for key in keys:
+            if mine.pop(key, None) is not None:
+                self._rest_count -= 1
+                self._changed.add((account, key))
+        if not mine:
+            del self._rests[account]
+        self._wake(account)
 
     def _prune(self, now: float) -> None:
         """Drop what was over long ago; beyond the bound also the oldest. Amortized: the next look is at twice as many."""
-        self._rests = {key: rest for key, rest in self._rests.items() if rest.until + _MEMORY_SECONDS > now}
-        for key in list(self._rests)[: max(0, len(self._rests) - _MOST_RESTS)]:
-            del self._rests[key]
-        self._prune_at = max(1024, min(2 * len(self._rests), _MOST_RESTS + 1024))
+        for account, rests in list(self._rests.items()):
+            for key, rest in list(rests.items()):
+                if rest.until + _MEMORY_SECONDS <= now:
+                    self._drop(account, key)
+        for account in list(self._rests):
+            if self._rest_count <= _MOST_RESTS:
+                break
+            for key in list(self._rests[account]):
+                self._drop(account, key)
+            self._wake(account)
+        self._prune_at = max(1024, min(2 * self._rest_count, _MOST_RESTS + 1024))
 
-    def _wait(self, candidate: Candidate, now: float) -> float:
-        account = candidate.account.id
-        whole, model = self._rests.get((account, "")), self._rests.get((account, candidate.model))
-        return max(whole.until if whole else 0.0, model.until if model else 0.0) - now
+    def _drop(self, account: str, key: str) -> None:
+        rests = self._rests[account]
+        del rests[key]
+        self._rest_count -= 1
+        self._changed.add((account, key))
+        if not rests:
+            del self._rests[account]
 
-    # -- selection
+    def _absence(self, candidate: Candidate, now: float) -> Absence | None:
+        worst: Absence | None = None
+        for key, rest in self.rests(candidate.account.id).items():
+            if key in ("", candidate.model) and rest.until > rest.started:
+                end = max(rest.until, rest.probing_until)
+                if end > now and (worst is None or (not rest.is_soft, end) > (not worst.is_soft, worst.until)):
+                    worst = Absence(candidate, key, rest.cause, end, rest.is_soft)
+        return worst
 
-    def _is_eligible(self, candidate: Candidate, now: float, tried: frozenset[str] | set[str]) -> bool:
-        if candidate.account.id in tried:
-            return False
-        return not self._rests or self._wait(candidate, now) <= 0
+    # -- allowances
 
-    def _next(self, route: Route, tier: Tier, now: float, tried: frozenset[str] | set[str]) -> Candidate | None:
-        if self.strategy == "weighted":
-            return self._next_weighted(route, tier, now, tried)
-        candidates = tier.candidates
-        start, key = 0, (route.model, tier.priority)
-        if self.strategy == "round-robin" and (last := self._last.get(key)) is not None:
-            start = tier.places.get(last, -1) + 1
-        count = len(candidates)
-        for step in range(count):
-            candidate = candidates[(start + step) % count]
-            if self._is_eligible(candidate, now, tried):
-                self._last[key] = candidate.account.id
-                if len(self._last) > _MOST_ROTATIONS:
-                    del self._last[next(iter(self._last))]
-                return candidate
-        return None
+    def _lift(self, account: str, now: float) -> None:
+        """Forget marks whose time is over."""
+        marks = self._low[account]
+        for key in [key for key, until in marks.items() if until <= now]:
+            del marks[key]
+        if not marks:
+            del self._low[account]
 
-    def _next_weighted(
-        self, route: Route, tier: Tier, now: float, tried: frozenset[str] | set[str]
-    ) -> Candidate | None:
-        """Smooth weighted round robin: each gains its weight, the richest is chosen and pays the total."""
-        eligible = [one for one in tier.candidates if one.account.weight and self._is_eligible(one, now, tried)]
-        if not eligible:
-            return None
-        credits = self._credits.setdefault((route.model, tier.priority), {})
-        if len(self._credits) > _MOST_ROTATIONS:
-            del self._credits[next(iter(self._credits))]
-        for one in eligible:
-            credits[one.account.id] = credits.get(one.account.id, 0.0) + one.account.weight
-        best = max(eligible, key=lambda one: credits[one.account.id])
-        credits[best.account.id] -= sum(one.account.weight for one in eligible)
-        return best
+    # -- the log of those that may be back
+
+    def _wake(self, account: str) -> None:
+        self._log.append(account)
+        if len(self._log) > 2 * _MOST_LOG:
+            self._log_start += _MOST_LOG
+            del self._log[:_MOST_LOG]
+        self._on_wake()
+
+    def _woken_since(self, read: int) -> list[str] | None:
+        """Who was woken since then; None when that is no longer known."""
+        return None if read < self._log_start else self._log[read - self._log_start :]
+
+
+_REASONS: Mapping[Grade, Why] = {READY: "turn", LOW: "low", SHAKY: "shaky"}
+_OF_ALLOWANCE: frozenset[Fault] = frozenset({"quota", "exhausted"})
+_SOFT_FAULTS: frozenset[Fault] = frozenset(fault for fault, policy in POLICIES.items() if policy.is_soft)
+
+
+def _of(line: _Line, accounts: Iterable[str]) -> Iterator[Candidate]:
+    """Those of the accounts that the route has, best tier first."""
+    for turns in line.tiers:
+        for account in accounts:
+            place = turns.tier.places.get(account)
+            if place is not None:
+                yield turns.tier.candidates[place]
+
+
+def _is_proved(rest: Rest | None, lease: Lease) -> bool:
+    """Whether a success says that the rest is over: the request was sent after it had begun."""
+    return rest is not None and rest.started <= lease.at
+
+
+def _is_of_a_row(before: Rest, fault: Fault, now: float) -> bool:
+    """Whether a fault is the next one after `before`: of the same kind, and not long after."""
+    if fault in _SOFT_FAULTS:
+        return before.cause in _SOFT_FAULTS and before.until + _SOFT_MEMORY_SECONDS > now
+    return before.cause == fault and before.until + _MEMORY_SECONDS > now
+
+
+def _has_left(limit: Limit) -> bool:
+    if limit.left is not None:
+        return limit.left > 0
+    return limit.remaining is not None and limit.remaining > 0

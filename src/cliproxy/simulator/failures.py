@@ -15,10 +15,11 @@ import msgspec
 from cliproxy.simulator import anthropic, codex_backend, gemini, openai_edge, tokens
 from cliproxy.simulator.accounts import Kind
 from cliproxy.simulator.code_assist import SERVICE
-from cliproxy.simulator.exchange import HTML_BODY, Json, Refused, VendorName, write_json
+from cliproxy.simulator.exchange import HTML_BODY, Json, Refused, VendorName, read_json, sse, write_json
 from cliproxy.simulator.rules import Answer
 
 _GOOGLE_TYPE = "type.googleapis.com/google.rpc."
+_CLAIMS = {"5h": "five_hour", "7d": "seven_day"}
 _MESSAGES = {
     400: "The request is not valid.",
     401: "Invalid authentication credentials",
@@ -142,6 +143,97 @@ def quota_exhausted(vendor: VendorName, resets_in: float = 3600.0, now: float | 
             return _answer(429, {"error": limit}, headers)
 
 
+def window_rejected(window: str = "5h", resets_in: float = 3600.0, now: float | None = None) -> Answer:
+    """Claude: a window of the plan is used up: `5h`, `7d`, or the week of some models, as `7d_opus`."""
+    reset = f"{round(_epoch(now) + resets_in)}"
+    prefix = "anthropic-ratelimit-unified"
+    headers = {
+        f"{prefix}-status": "rejected",
+        f"{prefix}-reset": reset,
+        f"{prefix}-5h-status": "allowed",
+        f"{prefix}-5h-reset": f"{round(_epoch(now) + 3600)}",
+        f"{prefix}-{window}-status": "rejected",
+        f"{prefix}-{window}-reset": reset,
+        f"{prefix}-representative-claim": _CLAIMS.get(window[:2], "five_hour") + window[2:],
+        "retry-after": f"{round(resets_in)}",
+    }
+    return _answer(429, anthropic.error_body(429, "You have reached your usage limit.", "req_scripted"), headers)
+
+
+def purse_empty(vendor: Literal["anthropic", "openai-chat", "openai-responses"]) -> Answer:
+    """Nothing more until somebody pays."""
+    if vendor == "anthropic":
+        says = "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing."
+        return _answer(400, anthropic.error_body(400, says, "req_scripted"))
+    return quota_exhausted("openai-chat")
+
+
+def model_not_in_plan(vendor: VendorName, model: str = "gpt-5.4") -> Answer:
+    """The account is fine, but never gets this model."""
+    match vendor:
+        case "gemini" | "code-assist":
+            return _answer(429, _google_quota("PerDay", "30s", "0"))
+        case "codex":
+            says = f"The '{model}' model is not supported when using Codex with a ChatGPT account."
+            return _answer(400, codex_backend.detail_body(says))
+        case "anthropic":
+            return _answer(404, anthropic.error_body(404, f"model: {model}", "req_scripted"))
+        case "openai-chat" | "openai-responses" | "qwen":
+            says = f"The model `{model}` does not exist or you do not have access to it."
+            error: Json = {"message": says, "type": "invalid_request_error", "param": None, "code": "model_not_found"}
+            return _answer(404, {"error": error})
+
+
+def inside_stream(vendor: VendorName, answer: Answer) -> Answer:
+    """The same refusal as an event inside of a stream that began well, with the headers of one."""
+    told = read_json(answer.content())
+    error = told.get("error") if isinstance(told, dict) else None
+    match vendor:
+        case "anthropic":
+            frame = sse({"type": "error", "error": error}, "error")
+        case "openai-responses" | "codex":
+            response: Json = {"id": "resp_scripted", "object": "response", "status": "failed", "error": error}
+            frame = sse({"type": "response.failed", "sequence_number": 1, "response": response}, "response.failed")
+        case "openai-chat" | "qwen" | "gemini" | "code-assist":
+            frame = sse({"error": error})
+    headers = {name: value for name, value in answer.headers.items() if name != "retry-after"}
+    return Answer(headers=headers, content_type="text/event-stream", body=frame.decode())
+
+
+def limits_told(vendor: VendorName, left: float, resets_in: float = 3600.0, now: float | None = None) -> dict[str, str]:
+    """The headers of an answer that went well, for `Rule.headers`: `left` is the share that remains, 0 to 1. Google tells
+    nothing of the kind."""
+    at = _epoch(now) + resets_in
+    remaining = f"{round(left * 1000)}"
+    match vendor:
+        case "anthropic":
+            prefix = "anthropic-ratelimit"
+            return {
+                f"{prefix}-requests-limit": "1000",
+                f"{prefix}-requests-remaining": remaining,
+                f"{prefix}-requests-reset": _rfc3339(at),
+                f"{prefix}-unified-status": "allowed",
+                f"{prefix}-unified-5h-status": "allowed" if left > 0.1 else "allowed_warning",
+                f"{prefix}-unified-5h-utilization": f"{1 - left:.4g}",
+                f"{prefix}-unified-5h-reset": f"{round(at)}",
+            }
+        case "codex":
+            return {
+                "x-codex-primary-used-percent": f"{100 * (1 - left):.4g}",
+                "x-codex-primary-window-minutes": "300",
+                "x-codex-primary-reset-after-seconds": f"{round(resets_in)}",
+                "x-codex-primary-reset-at": f"{round(at)}",
+            }
+        case "openai-chat" | "openai-responses" | "qwen":
+            return {
+                "x-ratelimit-limit-requests": "1000",
+                "x-ratelimit-remaining-requests": remaining,
+                "x-ratelimit-reset-requests": f"{resets_in:g}s",
+            }
+        case "gemini" | "code-assist":
+            return {}
+
+
 # --- what only accounts meet ---
 
 CodeAssistReason = Literal[
@@ -219,6 +311,11 @@ def client_refused() -> Answer:
     """Claude's older way to say that an account is for Claude Code; the newer one is what the surface itself says."""
     says = "This credential is only authorized for use with Claude Code and cannot be used for other API requests."
     return _answer(400, anthropic.error_body(400, says, "req_scripted"))
+
+
+def organization_disabled() -> Answer:
+    """Claude has closed the account, and says so with the status of a bad request."""
+    return _answer(400, anthropic.error_body(400, "This organization has been disabled.", "req_scripted"))
 
 
 def login_failure(kind: Kind, error: str = "invalid_grant", status: int = 400, message: str = "") -> Answer:

@@ -7,6 +7,7 @@ body and never raises.
 Source: https://cloud.google.com/apis/design/errors and google/rpc/error_details.proto, checked 2026-11-24.
 """
 
+import contextlib
 import re
 
 import msgspec
@@ -16,8 +17,11 @@ from cliproxy.canon.errors import Kind, Problem, kind_of_status
 from cliproxy.wire.json import encode, is_json, mended
 
 
-class _Violation(Struct, rename="camel"):
+class Quota(Struct, frozen=True, rename="camel"):
+    """A quota that ran out, by its id; `quota_value` is what it allows in all, mostly as text."""
+
     quota_id: str = ""
+    quota_value: str | int | float = ""
 
 
 class _Link(Struct):
@@ -27,8 +31,8 @@ class _Link(Struct):
 class _Detail(Struct, rename="camel"):
     retry_delay: str = ""
     reason: str = ""
-    metadata: dict[str, str] | None = None
-    violations: list[_Violation] | None = None
+    metadata: dict[str, object] | None = None
+    violations: list[Quota] | None = None
     links: list[_Link] | None = None
 
 
@@ -36,7 +40,7 @@ class _Error(Struct):
     code: int | None = None
     message: str = ""
     status: str = ""
-    details: list[_Detail] | None = None
+    details: list[Raw] | None = None
 
 
 class _ErrorBody(Struct):
@@ -49,7 +53,7 @@ class Told(Struct, frozen=True):
     reason: str
     metadata: dict[str, str]
     links: tuple[str, ...]
-    quotas: tuple[str, ...]
+    quotas: tuple[Quota, ...]
 
 
 class _LooseError(Struct):
@@ -58,6 +62,7 @@ class _LooseError(Struct):
     detail: str = ""
 
 
+_detail = msgspec.json.Decoder(_Detail, strict=False)
 _error_body = msgspec.json.Decoder(_ErrorBody, strict=False)
 _loose_error = msgspec.json.Decoder(_LooseError)
 _array = msgspec.json.Decoder(list[Raw])
@@ -120,11 +125,13 @@ def read_problem(status: int, body: bytes, dialect: str) -> Problem:
     error = _error_of(body)
     code = error.code if error.code and 400 <= error.code < 600 else 502
     status = status if status >= 400 else code
-    details = error.details or []
+    details = _details(error)
     told = _told(details)
     reason = told.reason
     kind = _REASONS.get(reason) or kind_of_status(status)
-    if kind == "rate_limit" and ("limit: 0" in error.message or any(_DAILY.search(quota) for quota in told.quotas)):
+    if kind == "rate_limit" and (
+        "limit: 0" in error.message or any(_DAILY.search(quota.quota_id) for quota in told.quotas)
+    ):
         kind = "quota"
     elif kind == "invalid_request" and _TOO_LONG.search(error.message):
         kind = "context_too_long"
@@ -141,7 +148,7 @@ def read_problem(status: int, body: bytes, dialect: str) -> Problem:
 
 def read_told(body: bytes) -> Told:
     """Never raises; a body of another shape tells nothing."""
-    return _told(_error_of(body).details or [])
+    return _told(_details(_error_of(body)))
 
 
 def write_body(problem: Problem, dialect: str) -> bytes:
@@ -165,17 +172,34 @@ def status_of(problem: Problem, dialect: str) -> int:
     return problem.status if is_native(problem, dialect) else _STATUS_WORDS[problem.kind][0]
 
 
+def _details(error: _Error) -> list[_Detail]:
+    """Those that have the shape that they should have: a strange one must not hide the others."""
+    found: list[_Detail] = []
+    for raw in error.details or ():
+        with contextlib.suppress(msgspec.MsgspecError, RecursionError):
+            found.append(_detail.decode(raw))
+    return found
+
+
 def _told(details: list[_Detail]) -> Told:
     return Told(
         next((detail.reason for detail in details if detail.reason), ""),
-        {name: value for detail in details for name, value in (detail.metadata or {}).items()},
+        _metadata(details),
         tuple(link.url for detail in details for link in detail.links or ()),
-        tuple(violation.quota_id for detail in details for violation in detail.violations or ()),
+        tuple(quota for detail in details for quota in detail.violations or ()),
     )
 
 
+def _metadata(details: list[_Detail]) -> dict[str, str]:
+    return {
+        name: value for detail in details for name, value in (detail.metadata or {}).items() if isinstance(value, str)
+    }
+
+
 def _error_of(body: bytes) -> _Error:
-    text = mended(body.decode(errors="replace").encode())
+    text = body.decode(errors="replace").encode()
+    if b"\\u" in text:
+        text = mended(text)
     try:
         first = _array.decode(text)[0] if text.lstrip().startswith(b"[") else Raw(text)
     except (msgspec.MsgspecError, RecursionError, IndexError):
@@ -205,7 +229,7 @@ def _loose_message(body: bytes) -> str:
 def _wait(message: str, details: list[_Detail]) -> float | None:
     """Seconds that the vendor asks us to wait: `RetryInfo` first, then the quota's own reset, then the words."""
     told = [detail.retry_delay for detail in details if detail.retry_delay]
-    told += [delay for detail in details if (delay := (detail.metadata or {}).get("quotaResetDelay"))]
+    told += [delay for detail in details if (delay := _metadata([detail]).get("quotaResetDelay"))]
     told += _WAIT.findall(message)
     spans = _SPAN.findall(told[0]) if told else []
     return sum(float(count) * _SECONDS[unit.lower()] for count, unit in spans) if spans else None

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from cliproxy.canon.errors import Kind, Problem, kind_of_status
 from cliproxy.wire.json import encode, mended
@@ -99,9 +99,13 @@ _KIND_OF_PHRASE: tuple[tuple[str, Kind], ...] = (
     ("maximum context length", "context_too_long"),
     ("exceeds the context window", "context_too_long"),
     ("prompt is too long", "context_too_long"),
-    ("model is at capacity", "rate_limit"),
 )
+_AT_CAPACITY = re.compile(r"(?:(?:the|selected) )?model is at capacity", re.IGNORECASE)
+"""How a message begins: messages repeat what callers have sent, and this one puts an account to rest."""
 
+_OF_PLANS = ("plan_type", "resets_at", "resets_in_seconds")
+_ENDLESS = 1e12
+"""Seconds from which on a number is no wait; some do not even fit into a float."""
 _WAIT = re.compile(r"try again in\s+((?:\d+(?:\.\d+)?\s*(?:ms|hours?|minutes?|seconds?|[hms])\s*)+)", re.IGNORECASE)
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|h|m|s)", re.IGNORECASE)
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -115,12 +119,13 @@ def read_error(status: int, body: bytes, dialect: str) -> Problem:
     """The problem that an error answer speaks of, whatever its body looks like.
 
     `status` is the HTTP status, or 0 when the error stood inside a stream; then the problem's status follows from its
-    code, and an unknown code is a 502.
+    code, and an unknown code is a 502. `native` is then the error as it would stand in an answer of its own.
     """
-    is_body = status > 0
+    is_body, is_in_stream = status > 0, status == 0
     body = _inflated(body)
     value = _decoded(body)
     found = _error_in(value)
+    is_error = found is not None
     if found is None:
         message = _described(status, body) if value is None else value if isinstance(value, str) else ""
         found = {"message": message}
@@ -131,16 +136,17 @@ def read_error(status: int, body: bytes, dialect: str) -> Problem:
     if not 400 <= status < 600:
         status = 0
     kind = _kind(status, word, type_, message)
-    return Problem(
+    problem = Problem(
         kind,
         status or _ROWS[kind].status,
         message,
-        code=word or (type_ if type_ in _KIND_OF_WORD else ""),
+        code=_code(word, type_),
         param=_text(found, "param"),
         retry_after=_retry_after(found, message),
         dialect=dialect,
         native=body if is_body else b"",
     )
+    return structs.replace(problem, native=_as_body(problem, found)) if is_in_stream and is_error else problem
 
 
 def write_error(problem: Problem, dialect: str) -> bytes:
@@ -190,7 +196,20 @@ def _kind(status: int, word: str, type_: str, message: str) -> Kind:
     for phrase, spoken in _KIND_OF_PHRASE:
         if phrase in lowered:
             return spoken
+    if _AT_CAPACITY.match(message):
+        return "rate_limit"
     return kind_of_status(status) if status >= 400 else "bad_gateway"
+
+
+def _code(word: str, type_: str) -> str:
+    """Some servers have a code of their own beside a type that everybody knows, or only that."""
+    return type_ if type_ in _KIND_OF_WORD and word not in _KIND_OF_WORD else word
+
+
+def _as_body(problem: Problem, found: Mapping[str, object]) -> bytes:
+    """An error inside of a stream as the body that it would have been as an answer of its own."""
+    kept = {name: found[name] for name in _OF_PLANS if isinstance(found.get(name), (int, float, str))}
+    return encode({"error": {**error_object(problem), **kept}})
 
 
 def _inflated(body: bytes) -> bytes:
@@ -275,7 +294,7 @@ def _described(status: int, body: bytes) -> str:
 def _retry_after(fields: Mapping[str, object], message: str) -> float | None:
     """Seconds. `resets_at` is left to those who have a clock."""
     stated = fields.get("resets_in_seconds")
-    if isinstance(stated, (int, float)) and not isinstance(stated, bool) and stated >= 0:
+    if isinstance(stated, (int, float)) and not isinstance(stated, bool) and 0 <= stated < _ENDLESS:
         return float(stated)
     if (match := _WAIT.search(message)) is None:
         return None

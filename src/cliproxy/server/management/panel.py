@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 from msgspec import Struct
@@ -9,8 +10,12 @@ from msgspec.json import Decoder
 
 from cliproxy import __version__
 from cliproxy.canon.errors import InvalidRequest, NotFound
+from cliproxy.gateway.explaining import is_on
 from cliproxy.gateway.plane import Plane
+from cliproxy.routing.accounts import Account
 from cliproxy.server.management.base import Answer, Asked, Operation, Row, Schema, told
+from cliproxy.server.management.roster import members
+from cliproxy.stores.auth_listing import index_of
 from cliproxy.wire import openai_models
 
 # -- version and models -----------------------------------------------------------------------------------------------
@@ -45,23 +50,61 @@ async def _models(plane: Plane, asked: Asked) -> Answer:
 # -- rests ------------------------------------------------------------------------------------------------------------
 
 
-class _Reset(Struct):
-    auth_index: str
+class _Reset(Struct, frozen=True):
+    auth_index: str | None = None
+    id: str | None = None
+    all: bool | None = None
 
 
 _RESET = Decoder(_Reset)
 
 
 async def _reset(plane: Plane, asked: Asked) -> Answer:
-    account = (await asked.json(_RESET)).auth_index.strip()
-    if not account:
+    wanted = await asked.json(_RESET)
+    match wanted:
+        case _Reset(str(index), None, None):
+            return _reset_index(plane, index.strip())
+        case _Reset(None, str(name), None):
+            member = (await asyncio.to_thread(members, plane)).get(name.strip())
+            if member is None:
+                raise NotFound("account not found")
+            ended, models = _woken(plane, member.id, member.account)
+            return told({"status": "ok", "id": member.id, "models": models, "ended": ended})
+        case _Reset(None, None, True):
+            return _reset_all(plane)
+        case _:
+            raise InvalidRequest("invalid body")
+
+
+def _reset_index(plane: Plane, index: str) -> Answer:
+    """An account's id, or what lists of credential files call `auth_index`: all accounts of that file."""
+    if not index:
         raise InvalidRequest("auth_index is required")
-    runtime = plane.runtime
-    if (upstream := runtime.snapshot.upstreams.get(account)) is None:
+    upstreams, of_files = plane.runtime.snapshot.upstreams, plane.runtime.snapshot.of_files
+    meant = [upstreams[index]] if index in upstreams else []
+    if not meant:
+        meant = [one for name, accounts in of_files.items() if index_of(name) == index for one in accounts]
+    if not meant:
         raise NotFound("auth not found")
-    rested = runtime.pool.wake(account)
-    models = [served.name for served in upstream.account.serves] if "" in rested else sorted(rested)
-    return told({"status": "ok", "auth_index": account, "models": models})
+    woken = [_woken(plane, upstream.account.id, upstream.account) for upstream in meant]
+    models = list(dict.fromkeys(model for _, models in woken for model in models))
+    return told({"status": "ok", "auth_index": index, "models": models, "ended": sum(ended for ended, _ in woken)})
+
+
+def _reset_all(plane: Plane) -> Answer:
+    upstreams = plane.runtime.snapshot.upstreams
+    woken = [_woken(plane, name, upstream.account)[0] for name, upstream in upstreams.items()]
+    return told({"status": "ok", "accounts": sum(1 for ended in woken if ended), "ended": sum(woken)})
+
+
+def _woken(plane: Plane, name: str, account: Account | None) -> tuple[int, list[str]]:
+    """How many rests and marks of low allowance were on and are ended, and the models that the account rested for."""
+    pool, now = plane.runtime.pool, plane.runtime.monotonic()
+    ended = sum(is_on(rest, now) for rest in pool.rests(name).values()) + (pool.low_until(name) > now)
+    rested = pool.wake(name)
+    if "" in rested and account is not None:
+        return ended, [served.name for served in account.serves]
+    return ended, sorted(rested - {""})
 
 
 # -- rows -------------------------------------------------------------------------------------------------------------
@@ -119,26 +162,32 @@ ROWS: tuple[Row, ...] = (
         operations={
             "POST": Operation(
                 handle=_reset,
-                summary="Let an account that rests be asked again at once; `models` are those it rested for",
+                summary="End all rests of an account at once, those that its vendor's suspension began too, so that it is"
+                " asked again. By `auth_index` (of a credential file, or an account's id), by `id`, or `all`. `models` are"
+                " those it rested for, `ended` how many rests and marks were on",
                 bodies={
                     "application/json": {
                         "type": "object",
-                        "required": ["auth_index"],
-                        "properties": {"auth_index": _TEXT},
+                        "properties": {"auth_index": _TEXT, "id": _TEXT, "all": {"const": True}},
+                        "minProperties": 1,
+                        "maxProperties": 1,
                     }
                 },
                 answers={
                     200: {
                         "type": "object",
-                        "required": ["status", "auth_index", "models"],
+                        "required": ["status", "ended"],
                         "properties": {
                             "status": {"const": "ok"},
                             "auth_index": _TEXT,
+                            "id": _TEXT,
                             "models": {"type": "array", "items": _TEXT},
+                            "accounts": {"type": "integer"},
+                            "ended": {"type": "integer"},
                         },
                     }
                 },
-                refusals={400: "The body is not as described.", 404: "`auth not found`."},
+                refusals={400: "The body is not as described.", 404: "`auth not found`, or `account not found`."},
             )
         },
     ),

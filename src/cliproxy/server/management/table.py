@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cliproxy.canon.errors import MethodNotAllowed, NotFound
 from cliproxy.server.management import (
+    accounts,
     auth_fields,
     auth_files,
     documents,
@@ -13,6 +14,7 @@ from cliproxy.server.management import (
     logs,
     openapi,
     panel,
+    requests,
     settings,
     usage,
     withdrawn,
@@ -28,6 +30,8 @@ _DESCRIBED: tuple[Row, ...] = (
     *entry_lists.ROWS,
     *auth_files.ROWS,
     *auth_fields.ROWS,
+    *accounts.ROWS,
+    *requests.ROWS,
     *usage.ROWS,
     *logs.ROWS,
     *panel.ROWS,
