@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -25,7 +26,8 @@ from cliproxy.gateway.explaining import (
     quoted,
     state_of,
 )
-from cliproxy.gateway.retelling import CHOSEN, PROBLEMS, line_of, meaning_of, outcome_of, sentences_of, story_of
+from cliproxy.gateway.retelling import CHOSEN, PROBLEMS, meaning_of, outcome_of, sentences_of
+from cliproxy.gateway.stories import line_of, story_of
 from cliproxy.gateway.tally import LEFT, Absent, Tally, Try
 from cliproxy.routing.accounts import Account
 from cliproxy.routing.catalog import Candidate, Route, Tier
@@ -60,8 +62,9 @@ def _is_prose(text: str) -> bool:
 @pytest.mark.parametrize(
     ("seconds", "told"),
     [
-        (-1, "0 s"),
-        (0.04, "0 s"),
+        (-1, "0 ms"),
+        (0.04, "40 ms"),
+        (0.0996, "0.1 s"),
         (0.2, "0.2 s"),
         (5, "5 s"),
         (9.94, "9.9 s"),
@@ -389,6 +392,29 @@ def test_many_attempts_are_two_sentences_and_their_sum() -> None:
     ]
 
 
+@pytest.mark.parametrize("ending", ["broke-off", "left", "failed"])
+def test_who_answered_was_not_asked_in_vain(ending: str) -> None:
+    request = Request(_route("abcd"))
+    for name in "abc":
+        request.fails(name, _verdict())
+    request.answers("d")
+    match ending:
+        case "broke-off":
+            request.told("bad_gateway", 502)
+        case "left":
+            request.left()
+        case _:
+            request.tally.status = 500
+
+    told = sentences_of(request.over())
+
+    assert len(told) == 5
+    assert told[2:4] == [
+        "First 3 accounts were asked in vain (out of quota).",
+        "`d.json` was asked next and answered after 0.8 s.",
+    ]
+
+
 def test_the_same_account_asked_twice_is_asked_again() -> None:
     overloaded = _verdict("overload", wait=None, status=529)
     request = Request(_route("a")).fails("a", overloaded).waits(0.5).fails("a", overloaded).told("overloaded", 529)
@@ -420,7 +446,7 @@ def test_nobody_knows_the_model() -> None:
 
     assert told == [
         "`gpt-9` was asked for by an OpenAI Chat client.",
-        "The caller was told, after 0 s: nobody serves this model (404).",
+        "The caller was told, after 0 ms: nobody serves this model (404).",
     ]
 
 
@@ -441,7 +467,9 @@ def test_fallbacks_are_named() -> None:
 
     told = sentences_of(Request(*routes).fails("a", _verdict()).answers("b").over())
 
-    assert told[1] == "1 account serves it; as none of them could, `haiku` and `mini` were tried in its place."
+    assert (
+        told[1] == "1 account serves it; since none could at that moment, `haiku` and `mini` were tried in its place."
+    )
 
 
 def test_an_answer_that_broke_off() -> None:
@@ -481,7 +509,7 @@ def test_a_request_that_cannot_be_written_for_a_vendor() -> None:
     assert sentences_of(request.told("invalid_request", 400).over())[2:] == [
         "`a.json` was chosen in its turn but was never asked, since the request could not be put into its vendor's"
         " words.",
-        "The caller was told, after 0 s: the request is not valid (400).",
+        "The caller was told, after 0 ms: the request is not valid (400).",
     ]
 
 
@@ -596,3 +624,37 @@ def test_names_of_models_are_bounded_everywhere() -> None:
 
     assert len(repr(story_of(request.left().over()))) < 5_000
     assert len(repr(line_of(request.over()))) < 1_000
+
+
+# -- the page for operators
+
+PAGE = (Path(__file__).parents[2] / "docs" / "health.md").read_text()
+
+
+def _rows(heading: str) -> dict[str, list[str]]:
+    """The rows of the table below a heading, by the word in their first cell."""
+    section = PAGE.split(f"## {heading}\n")[1].split("\n## ")[0]
+    cells = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in section.splitlines() if line[:3] == "| `"
+    ]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+def _guess(seconds: float) -> str:
+    return "for good" if seconds == FOREVER else duration(seconds) if seconds else "none"
+
+
+def test_the_page_has_all_states_and_causes() -> None:
+    assert list(_rows("States")) == list(STATES)
+    assert list(_rows("What rests, and for how long")) == list(POLICIES)
+
+
+@pytest.mark.parametrize("cause", list(POLICIES))
+def test_the_page_says_how_long_each_cause_rests(cause: Fault) -> None:
+    policy = POLICIES[cause]
+    first = _guess(policy.first_rest) + (", from the second fault on" if policy.is_soft else "")
+
+    _, told_first, told_longest, told_mended = _rows("What rests, and for how long")[cause]
+
+    assert (told_first, told_longest) == (first, _guess(policy.longest_rest))
+    assert (told_mended == "yes") == policy.ends_with_new_file

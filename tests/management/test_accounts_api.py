@@ -5,8 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from managed import Managed, refused, soon
 
+from cliproxy.server.management import accounts
 from cliproxy.simulator import Simulator
 from cliproxy.simulator.failures import failure, quota_exhausted, rate_limited
 from cliproxy.simulator.rules import Rule
@@ -169,49 +171,55 @@ def test_what_cannot_be_meant_is_refused(scene: Scene, query: str, text: str) ->
 
 
 def test_a_stated_limit_is_shown_in_the_vendors_words_until_a_reset(scene: Scene) -> None:
+    assert scene.ask() == 200
     scene.vendors.script(Rule(key="sk-sim-a", answer=rate_limited("anthropic", 300), times=1))
     assert scene.ask() == 200  # of the second
-    assert scene.ask("opus") == 200
 
     first = scene.of("claude-api-key[0]")
     (cooldown,) = first["cooldowns"]
 
-    assert (first["state"], cooldown["model"], cooldown["cause"], cooldown["status"]) == (
-        "partly-resting",
-        SONNET,
-        "quota",
-        429,
-    )
+    assert (first["state"], cooldown["model"], cooldown["cause"], cooldown["status"]) == ("resting", None, "quota", 429)
     assert (cooldown["source"], cooldown["count"], cooldown["probes"]) == ("header", 1, 0)
     assert 290 < cooldown["resets_in"] <= 302
     assert first["until"] == cooldown["until"]
     assert abs(datetime.fromisoformat(cooldown["until"]).timestamp() - datetime.now(UTC).timestamp() - 300) < 15
+    assert "out of quota" in first["state_text"]
     assert "its vendor said so in the headers" in first["state_text"]
-    assert "rate_limit" in cooldown["evidence"] or "ratelimit" in cooldown["evidence"]
+    assert "anthropic-ratelimit-requests-remaining: 0" in cooldown["evidence"]
     limit = next(limit for limit in first["limits"] if limit["name"] == "requests")
     assert (limit["total"], limit["remaining"], limit["left_percent"]) == (50, 0, 0)
     assert (first["success"], first["failed"]) == (1, 1)
-    assert set(scene.all("?state=partly-resting")) == {"claude-api-key[0]"}
+    assert (first["low"], first["low_until"] is None) == (True, False)
+    assert set(scene.all("?state=resting")) == {"claude-api-key[0]"}
 
-    reset = scene.managed.post("/reset-quota", {"id": first["id"]}).json
+    for row, path in zip(accounts.ROWS, ("/accounts", f"/accounts/{first['id']}"), strict=True):
+        Draft202012Validator(row.operations["GET"].answers[200]).validate(scene.managed.get(path).json)
 
-    assert reset["models"] == [SONNET]
-    assert reset["ended"] >= 1
-    assert scene.of("claude-api-key[0]")["state"] in ("ready", "low")
-    assert scene.of("claude-api-key[0]")["cooldowns"] == []
+    reset = scene.managed.post("/reset-quota", {"id": first["id"]})
+
+    assert reset.told == (
+        200,
+        {"status": "ok", "id": first["id"], "models": [SONNET, "claude-opus-4-7"], "ended": 2},
+    )
+    after = scene.of("claude-api-key[0]")
+    assert (after["state"], after["cooldowns"], after["low"]) == ("ready", [], False)
+    assert scene.ask("opus") == 200
 
 
 def test_one_account_tells_of_each_of_its_models(scene: Scene) -> None:
-    scene.vendors.script(Rule(key="sk-sim-a", answer=rate_limited("anthropic", 300), times=1))
-    scene.ask()
+    scene.vendors.script(Rule(key="sk-sim-a", answer=failure("anthropic", 404), times=1))
+    assert scene.ask() == 200
     first = scene.of("claude-api-key[0]")
 
     whole: Any = scene.managed.get(f"/accounts/{first['id']}").json
 
     standing = {one["model"]: one for one in whole["serves"]}
+    assert first["state"] == whole["state"] == "partly-resting"
+    assert set(scene.all("?state=partly-resting")) == {"claude-api-key[0]"}
     assert set(standing) == {"sonnet", "opus"}
     assert (standing["sonnet"]["served_model"], standing["sonnet"]["state"]) == (SONNET, "resting")
-    assert standing["opus"]["state"] in ("ready", "low")
+    assert "it does not have this model" in standing["sonnet"]["text"]
+    assert standing["opus"]["state"] == "ready"
     assert scene.managed.get("/accounts/nobody").told == refused(404, "account not found")
 
 
@@ -339,14 +347,24 @@ def test_projects_of_one_file_have_one_switch(scene: Scene) -> None:
     assert told.told == refused(409, "`cy.json` holds 2 accounts with one switch: use `PATCH /auth-files/status`")
 
 
-def test_doubles_are_told_apart_also_when_one_is_disabled(scene: Scene) -> None:
-    entry = {"api-key": "sk-sim-b", "base-url": scene.vendors.url, "models": [{"name": "claude-opus-4-7"}]}
-    entries: Any = scene.managed.get("/claude-api-key").json
-    assert scene.managed.put("/claude-api-key", [*entries["claude-api-key"], entry]).status == 200 or True
+def test_doubles_are_told_apart_also_when_one_is_disabled(manage: Any, vendors: Simulator) -> None:
+    double = (
+        f'  - {{api-key: sk-sim-a, base-url: "{vendors.url}", disabled: true, models: [{{name: claude-opus-4-7}}]}}\n'
+    )
+    text = TEXT.format(url=vendors.url)
+    scene = Scene(manage(text.replace("claude-api-key: # ours\n", f"claude-api-key: # ours\n{double}")), vendors)
 
-    labels = {label: account["id"] for label, account in scene.all("?provider=claude").items()}
+    found = scene.all("?provider=claude")
+    told = scene.switch("claude-api-key[0]", disabled=False)
 
-    assert len(set(labels.values())) == len(labels)
+    assert {label: entry["state"] for label, entry in found.items()} == {
+        "claude-api-key[0]": "disabled",
+        "claude-api-key[1]": "ready",
+        "claude-api-key[2]": "ready",
+    }
+    assert found["claude-api-key[0]"]["id"] == found["claude-api-key[1]"]["id"] + "-2"
+    assert (told.status, told.json["account"]["label"]) == (200, "claude-api-key[0]")
+    assert {entry["state"] for entry in scene.all("?provider=claude").values()} == {"ready"}
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 from managed import Managed, Reply, refused
 
+from cliproxy.server.management import requests
 from cliproxy.simulator import Simulator
 from cliproxy.simulator.failures import failure, rate_limited
 from cliproxy.simulator.rules import Rule
@@ -69,7 +71,7 @@ def test_a_request_that_moved_on_is_explained_by_its_id(scene: Scene) -> None:
         "claude-api-key[0]",
         429,
         "quota",
-        "model",
+        "account",
     )
     assert (first["source"], first["wait"], first["why"]) == ("header", 300, "turn")
     assert (second["label"], second["outcome"], second["status"]) == ("claude-api-key[1]", "answered", 200)
@@ -77,6 +79,8 @@ def test_a_request_that_moved_on_is_explained_by_its_id(scene: Scene) -> None:
     assert "out of quota for 5 min (its vendor said so in the headers" in story["summary"]
     assert "`claude-api-key[1]` was asked next and answered" in story["summary"]
     assert story["timings"]["total_ms"] == story["duration_ms"]
+    for row, told in zip(requests.ROWS, (scene.managed.get("/requests").json, story), strict=True):
+        Draft202012Validator(row.operations["GET"].answers[200]).validate(told)
 
 
 def test_who_rests_is_passed_over_with_the_reason(scene: Scene) -> None:
@@ -86,7 +90,7 @@ def test_who_rests_is_passed_over_with_the_reason(scene: Scene) -> None:
     story = scene.story(scene.ask())
 
     (passed,) = story["passed_over"]
-    assert (passed["label"], passed["cause"], passed["scope"]) == ("claude-api-key[0]", "quota", "model")
+    assert (passed["label"], passed["cause"], passed["scope"]) == ("claude-api-key[0]", "quota", "account")
     assert passed["until"].endswith("Z")
     assert "`claude-api-key[0]` was passed over: out of quota, and not to be asked before" in story["summary"]
 
@@ -99,7 +103,10 @@ def test_all_rest_and_the_caller_is_told_so(scene: Scene) -> None:
 
     assert (story["status"], story["outcome"], story["attempts"]) == (429, "refused", [])
     assert len(story["passed_over"]) == 2
-    assert story["summary"].split(". ")[-1].startswith("The caller was told, after 0 s: out of quota for now (429)")
+    described = requests.ROWS[1].operations["GET"].answers[200]
+    Draft202012Validator(described).validate(story)
+    assert story["summary"].split(". ")[-1].startswith("The caller was told, after ")
+    assert "ms: out of quota for now (429), and to come back in " in story["summary"]
     assert story["problem"]["retry_after"] > 290
 
 

@@ -102,6 +102,7 @@ TABLE = [
         said(429, "", x_codex_secondary_used_percent="100", x_codex_secondary_reset_at="1900000060"),
         "exhausted", "account", 60.0, "header", "`x-codex-secondary-used-percent: 100`",
     ),
+    ("codex", said(429, {"error": {"code": "insufficient_quota", "message": "m"}}, **dict(FULL, retry_after="60")), "billing", "account", 60.0, "header", "`insufficient_quota`"),
     ("codex", failures.usage_not_included(), "billing", *A_GUESS, "`usage_not_included`"),
     ("codex", failures.rate_limited("codex", 1.2), "quota", "model", 1.2, "body", "`rate_limit_exceeded`"),
     ("codex", failures.at_capacity(), "quota", *OF_MODEL, "`model_at_capacity`"),

@@ -183,6 +183,8 @@ TABLE = [
     ("codex", 429, {"date": "Sun, 17 Mar 2019 17:46:50 GMT"}, openai("usage_limit_reached", resets_at=1_900_000_050), "exhausted", "account", 50.0, "body", "`usage_limit_reached`"),
     ("codex", 429, {}, openai("usage_limit_reached", resets_at=1_900_000_050_000), "exhausted", "account", 50.0, "body", "`usage_limit_reached`"),
     ("codex", 429, {"retry-after": "500000"}, openai("usage_limit_reached", resets_at=1_900_500_000), "exhausted", "account", 500_000.0, "body", "`usage_limit_reached`"),
+    ("codex", 429, {}, {"error": {"type": "usage_limit_reached", "resets_at": 1_900_000_050}}, "exhausted", "account", 50.0, "body", "`usage_limit_reached`"),
+    ("compat", 429, {}, {"error": {"message": "m", "resets_at": 1_900_000_050}}, "quota", "model", 50.0, "body", "HTTP 429"),
     ("codex", 429, {}, openai("usage_limit_reached"), "exhausted", *A_GUESS, "`usage_limit_reached`"),
     *((name, 429, {}, openai("usage_not_included"), "billing", *A_GUESS, "`usage_not_included`") for name in ("codex", "compat")),
     *((name, 429, {}, openai("billing_hard_limit_reached"), "billing", *A_GUESS, "`billing_hard_limit_reached`") for name in ("codex", "compat")),

@@ -102,10 +102,11 @@ class Exchange:
 
 
 class Request:
-    """One request on its way, and what is known of it. `first_try` is where the tries of the current route begin."""
+    """One request on its way, and what is known of it. `began` is when the current route was tried first, and `first_try`
+    where its tries begin; `tells` of the tries have been looked at."""
 
     __slots__ = (
-        "arrived",
+        "began",
         "call",
         "error",
         "exchange",
@@ -121,13 +122,13 @@ class Request:
         "tells",
     )  # fmt: skip
 
-    def __init__(self, number: int, manner: Manner, call: Call, snapshot: Snapshot, arrived: float) -> None:
+    def __init__(self, number: int, manner: Manner, call: Call, snapshot: Snapshot, began: float) -> None:
         self.number = number
         self.manner = manner
         self.call = call
         self.exchange = Exchange()
         self.snapshot = snapshot
-        self.arrived = arrived
+        self.began = began
         self.error: GatewayError | None = None
         self.left = False
         self.is_over = False
@@ -135,8 +136,8 @@ class Request:
         self.first_try = 0
         self.route_number = 1
         self.tells = 0
-        self.refused_at: float | None = None
-        """When the same caller was told to come back now; None: it was not."""
+        self.refused_at: int | None = None
+        """After how many events the same caller was told to come back now; None: it was not."""
 
     async def tell(self, error: GatewayError) -> None:
         """What the edge does with a failure that the relay raises."""

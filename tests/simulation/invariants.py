@@ -14,7 +14,7 @@ from cliproxy.gateway.tally import Try
 from cliproxy.routing.catalog import Candidate, Tier
 from cliproxy.routing.health import Rest
 from cliproxy.routing.pool import Lease
-from cliproxy.routing.turns import AWAY, READY, SHAKY
+from cliproxy.routing.turns import AWAY, LOW, READY, SHAKY, Grade
 from cliproxy.routing.verdict import FOREVER, POLICIES
 from simulation.callers import Request
 from simulation.vendors import SOFT, Told
@@ -42,7 +42,8 @@ class Invariants:
     runtime: Runtime
     breaches: dict[str, str] = field(default_factory=dict[str, str])
     told: dict[Lease, Told] = field(default_factory=dict[Lease, Told])
-    asked_at: dict[str, float] = field(default_factory=dict[str, float])
+    events: int = 0
+    """How often anybody was asked, or a vendor refused."""
     is_even: bool = True
     """Nothing has happened yet that gives accounts different shares than the strategy says."""
     retries: int = 0
@@ -50,6 +51,8 @@ class Invariants:
     def __post_init__(self) -> None:
         self._under_way: dict[str, list[tuple[Lease, float]]] = {}
         self._latest_end: dict[tuple[str, str], float] = {}
+        self._touched: dict[str, int] = {}
+        self._woken_at: dict[str, float] = {}
         self._stated: dict[tuple[str, str], tuple[float, float]] = {}
         self._passed: dict[tuple[str, str], _Passed] = {}
         self._shares: dict[tuple[str, int], dict[str, int]] = {}
@@ -57,6 +60,11 @@ class Invariants:
     def breach(self, name: str, words: str) -> None:
         if name not in self.breaches:
             self.breaches[name] = f"seed {self.seed}, at {self.runtime.monotonic():.3f} s: {name}: {words}"
+
+    def reconfigured(self) -> None:
+        """Ranks, shares and strategy may be others from here on."""
+        self.is_even = False
+        self._passed.clear()
 
     # -- an account is asked
 
@@ -68,7 +76,7 @@ class Invariants:
         self._effort_is_bounded(request, lease, now)
         self._best_comes_first(request, lease, now)
         account = lease.candidate.account.id
-        self.asked_at[account] = now
+        self._touch(account)
         self._under_way.setdefault(account, []).append((lease, now))
 
     def _rests_are_kept(self, lease: Lease, now: float) -> None:
@@ -95,12 +103,12 @@ class Invariants:
     def _effort_is_bounded(self, request: Request, lease: Lease, now: float) -> None:
         config, tally = request.snapshot.config, request.call.tally
         if len(tally.routes) != request.route_number:
-            request.route_number, request.first_try = len(tally.routes), len(tally.tries) - 1
+            request.route_number, request.first_try, request.began = len(tally.routes), len(tally.tries) - 1, now
         tries = tally.tries[request.first_try :]
         accounts = {one.lease.candidate.account.id for one in tries}
         spent = sum(_spends(one) for one in tries)
-        if now - tally.began >= OVERALL * len(tally.routes):
-            self.breach("bounded time", f"another account is asked after {now - tally.began:.1f} s")
+        if now - request.began >= OVERALL:
+            self.breach("bounded time", f"another account is asked after {now - request.began:.1f} s")
         if config.max_retry_credentials and len(accounts) > config.max_retry_credentials:
             self.breach("bounded accounts", f"{len(accounts)} were asked of {config.max_retry_credentials}")
         if len(tries) - len(accounts) > config.request_retry:
@@ -111,31 +119,33 @@ class Invariants:
         if spent > config.request_retry:
             self.breach("bounded retries", f"{spent} attempts failed softly, {config.request_retry} may be retried")
         before = [one for one in tries[:-1] if one.lease.candidate.account.id == lease.candidate.account.id]
-        if before and now - before[-1].spoke < min(_SHORTEST_PAUSE, config.max_retry_interval) - _EPSILON:
-            self.breach("no account twice without a pause", f"{now - before[-1].spoke:.3f} s")
+        if before and _spends(before[-1]):
+            pause = now - before[-1].spoke
+            if pause < min(_SHORTEST_PAUSE, config.max_retry_interval) - _EPSILON:
+                self.breach("no account twice without a pause", f"{pause:.3f} s")
 
     def _best_comes_first(self, request: Request, lease: Lease, now: float) -> None:
-        pool, route = self.runtime.pool, request.call.tally.routes[-1]
+        route = request.call.tally.routes[-1]
         tries = request.call.tally.tries[request.first_try :]
         limit = request.snapshot.config.max_retry_credentials
         if len(tries) > 1:
             self.is_even = False
             self.retries += 1
+        self._passed.pop((route.model, lease.candidate.account.id), None)
         if lease.why == "session":
-            self._passed.pop((route.model, lease.candidate.account.id), None)
             return
         tried = {one.lease.candidate.account.id for one in tries}
         if limit and len(tried) >= limit and len(tries) > 1:
             return  # only those that were asked already may be asked
-        grade = {"turn": READY, "low": READY + 1, "shaky": SHAKY}[lease.why]
+        grade = {"turn": READY, "low": LOW, "shaky": SHAKY}[lease.why]
         mine = lease.candidate.account.priority
-        is_weighted = pool.strategy == "weighted"
+        strategy = self.runtime.snapshot.config.routing.strategy
         for tier in route.tiers:
             is_my_tier = tier.priority == mine
             for candidate in tier.candidates:
-                if candidate.account.id in tried or (is_weighted and not candidate.account.weight):
+                if candidate.account.id in tried or (strategy == "weighted" and not candidate.account.weight):
                     continue
-                other = pool.standing(candidate, now)[0]
+                other = self._grade(candidate, now)
                 if other != READY:
                     self.is_even = False
                 if other < grade or (other == grade and tier.priority > mine):
@@ -143,11 +153,28 @@ class Invariants:
                         "the best comes first",
                         f"{lease.candidate.account.label} serves ({lease.why}) though {candidate.account.label} is {other}",
                     )
-                elif is_my_tier and pool.strategy == "round-robin" and lease.why == "turn":
+                elif is_my_tier and strategy == "round-robin" and lease.why == "turn":
                     self._count_passed(route.model, candidate, tier, is_ready=other == READY, is_first=len(tries) == 1)
-            if is_my_tier and self.is_even and lease.why == "turn" and pool.strategy != "fill-first":
-                self._count_share(route.model, tier, lease.candidate, is_weighted=is_weighted)
-        self._passed.pop((route.model, lease.candidate.account.id), None)
+            if is_my_tier and self.is_even and lease.why == "turn" and strategy != "fill-first":
+                self._count_share(route.model, tier, lease.candidate, is_weighted=strategy == "weighted")
+
+    def _away_until(self, candidate: Candidate, now: float) -> float:
+        """Until when nobody may ask an account, by its rests; 0 when it may be asked."""
+        rests = self.runtime.pool.rests(candidate.account.id)
+        ends = (
+            max(rest.until, rest.probing_until) for key in (candidate.model, "") if _is_hard(rest := rests.get(key))
+        )
+        end = max(ends, default=0.0)
+        return end if end > now else 0.0
+
+    def _grade(self, candidate: Candidate, now: float) -> Grade:
+        if self._away_until(candidate, now):
+            return AWAY
+        for key in (candidate.model, ""):
+            rest = self.runtime.pool.rests(candidate.account.id).get(key)
+            if rest is not None and rest.until > rest.started and max(rest.until, rest.probing_until) > now:
+                return SHAKY
+        return self.runtime.pool.standing(candidate, now)[0]
 
     def _count_passed(self, model: str, candidate: Candidate, tier: Tier, *, is_ready: bool, is_first: bool) -> None:
         key = (model, candidate.account.id)
@@ -191,8 +218,18 @@ class Invariants:
             elif attempt.is_answered:
                 self._is_proved(attempt.lease)
 
+    def heard(self, lease: Lease, told: Told) -> None:
+        """A vendor is about to refuse."""
+        self.told[lease] = told
+        self._touch(lease.candidate.account.id)
+
+    def _touch(self, account: str) -> None:
+        self.events += 1
+        self._touched[account] = self.events
+
     def woken(self, account: str) -> None:
         """Somebody says that it is well again."""
+        self._woken_at[account] = self.runtime.monotonic()
         for key in [key for key in self._stated if key[0] == account]:
             del self._stated[key]
 
@@ -214,7 +251,7 @@ class Invariants:
             return
         stated = None if told is None else told.until
         key = (account.id, "" if verdict.scope == "account" else attempt.lease.candidate.model)
-        if stated is not None:
+        if stated is not None and attempt.spoke > self._woken_at.get(account.id, -1.0):
             self._stated[key] = max(self._stated.get(key, (0.0, 0.0)), (stated, attempt.spoke))
         end = attempt.spoke + policy.longest_rest + _EPSILON if stated is None else stated + _ROUNDED
         end = self._latest_end[key] = max(end, self._latest_end.get(key, 0.0))
@@ -248,51 +285,41 @@ class Invariants:
             self.breach("bounded waits", f"request {request.number} waited {tally.waits}, {most:.1f} s at most")
 
     def _refusal_is_needed(self, request: Request, error: GatewayError) -> None:
-        now, pool, tally, config = (
-            self.runtime.monotonic(),
-            self.runtime.pool,
-            request.call.tally,
-            request.snapshot.config,
-        )
+        now, tally, config = self.runtime.monotonic(), request.call.tally, request.snapshot.config
         tries = tally.tries[request.first_try :]
-        if len(tally.routes) > 1 or not tally.routes or self._had_reason(request, tries, now):
+        if len(tally.routes) != 1:
             return
         tried = {one.lease.candidate.account.id for one in tries}
-        away: list[float] = []
-        for candidate in tally.routes[-1].candidates:
-            if pool.strategy == "weighted" and not candidate.account.weight:
-                continue
-            grade, until = pool.standing(candidate, now)
-            if grade == AWAY:
-                away.append(until)
-            elif candidate.account.id not in tried:
-                words = f"request {request.number} was told {error.problem.status} though {candidate.account.label} may serve"
-                self.breach("no needless refusal", words)
-                return
-        first = min(away, default=FOREVER)
+        strategy = self.runtime.snapshot.config.routing.strategy
+        candidates = [one for one in tally.routes[0].candidates if strategy != "weighted" or one.account.weight]
+        away = [until for one in candidates if (until := self._away_until(one, now))]
+        serving = [one for one in candidates if not self._away_until(one, now)]
+        unasked = next((one.account.label for one in serving if one.account.id not in tried), "")
+        if unasked and not self._had_reason(request, tries, now):
+            words = f"request {request.number} was told {error.problem.status} though {unasked} may serve"
+            self.breach("no needless refusal", words)
         is_of_quota = error.problem.status == 429 and error.problem.kind in ("rate_limit", "quota")
+        first = now if serving else min(away, default=FOREVER)
         if not is_of_quota or not config.quota_exceeded.switch_project or first == FOREVER:
             return
         wait = error.problem.retry_after
         if wait is None or not first - now - _EPSILON <= wait <= first - now + 1 + _EPSILON:
-            self.breach(
-                "an honest Retry-After", f"request {request.number}: {wait}, the first is back in {first - now:.3f}"
-            )
+            words = f"request {request.number}: {wait}, the first is back in {first - now:.3f}"
+            self.breach("an honest Retry-After", words)
         if request.refused_at is not None and not tries:
             self._has_come_in_vain(request, request.refused_at)
 
-    def _has_come_in_vain(self, request: Request, refused_at: float) -> None:
+    def _has_come_in_vain(self, request: Request, refused_at: int) -> None:
         """Who came when it was told may be refused again if somebody else has asked since, or a vendor has spoken."""
         for candidate in request.call.tally.routes[-1].candidates:
             account = candidate.account.id
-            rests = self.runtime.pool.rests(account).values()
-            if self.asked_at.get(account, -1.0) > refused_at or any(rest.started > refused_at for rest in rests):
+            if self._touched.get(account, 0) > refused_at:
                 return
         self.breach("who comes back in time is served", f"request {request.number} was refused again, nobody was asked")
 
     def _had_reason(self, request: Request, tries: list[Try], now: float) -> bool:
-        config, tally = request.snapshot.config, request.call.tally
-        if now - tally.began >= OVERALL or sum(_spends(one) for one in tries) > config.request_retry:
+        config = request.snapshot.config
+        if now - request.began >= OVERALL or sum(_spends(one) for one in tries) > config.request_retry:
             return True
         if (
             config.max_retry_credentials

@@ -56,7 +56,7 @@ _OUTAGE_KINDS = (
 class Scale:
     """How large a world is. `days` is the longest it may take."""
 
-    accounts: tuple[int, int] = (2, 16)
+    accounts: tuple[int, int] = (2, 60)
     requests: int = 90
     days: float = 21.0
 
@@ -163,7 +163,12 @@ class _Tokens:
         return Secret(self._world.holders[name.removesuffix(".json")].key)
 
     async def instead_of(self, name: str, refused: Secret) -> Secret | None:
-        return None
+        holder = self._world.holders[name.removesuffix(".json")]
+        if self._world.random.random() < 0.5:
+            return None
+        holder.generation += 1
+        holder.spells = [spell for spell in holder.spells if spell.kind != "auth"]
+        return Secret(holder.key)
 
 
 Serve = Callable[[Runtime, Snapshot, Request], "asyncio.Future[None] | object"]
@@ -193,7 +198,8 @@ class World:
         self.mood = self.random.choice(("mixed", "mixed", "mixed", "mixed", "outages", "quotas", "calm"))
         self.length = self.random.uniform(1.0, scale.days) * DAY
         self.holders: dict[str, Holder] = {}
-        for number in range(self.random.randint(*scale.accounts)):
+        least, most = scale.accounts
+        for number in range(int(least + (most - least) * self.random.random() ** 3)):
             holder = self._holder(number)
             self.holders[holder.name] = holder
         self.settings = self._settings()
@@ -268,14 +274,18 @@ class World:
         dice = self.random
         if self.mood != "quotas":
             for spells in self.outages.values():
-                for _ in range(dice.choice((0, 0, 1, 2, 3))):
+                for _ in range(dice.choice((0, 1, 1, 2, 4))):
                     begin = self._near(moments)
                     kind = dice.choice(_OUTAGE_KINDS[:-1] if self.mood == "outages" else _OUTAGE_KINDS)
                     spells.append(Spell(begin, begin + dice.choice((5.0, 60.0, 600.0, 7200.0)), kind))
+        if self.mood == "outages":
+            begin, length = self._near(moments), dice.choice((60.0, 600.0))
+            for spells in self.outages.values():
+                spells.append(Spell(begin, begin + length, dice.choice(_OUTAGE_KINDS[:-1])))
         if self.mood != "mixed":
             return
         for holder in self.holders.values():
-            for _ in range(dice.choice((0, 0, 0, 1, 2))):
+            for _ in range(dice.choice((0, 0, 1, 2))):
                 begin = self._near(moments)
                 kind = dice.choice(tuple(holder.style.troubles))
                 end = inf if kind == "suspended" else begin + dice.choice((30.0, 600.0, 7200.0, DAY))
@@ -288,8 +298,8 @@ class World:
         style = dice.choice(STYLES)
         windows: list[Window] = []
         for name, seconds, is_of_model in style.ways:
-            if self.mood in ("mixed", "quotas") and dice.random() < 0.6:
-                limit = dice.randint(1, 6) if seconds == 60.0 else dice.randint(3, 15)
+            if self.mood in ("mixed", "quotas") and dice.random() < 0.8:
+                limit = dice.randint(1, 5) if seconds == 60.0 else dice.randint(2, 12)
                 windows.append(Window(name, limit, seconds, is_of_model))
         models = tuple(model for model in _MODELS if dice.random() < 0.7) or (_MODELS[0],)
         priority, weight = dice.choice((0, 0, 0, 1)), dice.choice((1, 1, 2, 5))
@@ -354,7 +364,7 @@ class World:
     def _publish(self, config: Config, *, is_level: bool = False) -> None:
         self.runtime.files = self._files(is_level=is_level)
         self.runtime.publish(config)
-        self.invariants.is_even = False
+        self.invariants.reconfigured()
 
     def account_of(self, holder: Holder) -> str | None:
         """The id that the gateway knows it by."""
@@ -396,7 +406,7 @@ class World:
             self.runtime.pool.wake(account)
             self.invariants.woken(account)
 
-    def _ask(self, model: str, refused_at: float | None = None) -> None:
+    def _ask(self, model: str, refused_at: int | None = None) -> None:
         dice = self.random
         self._count += 1
         number = self._count
@@ -443,9 +453,10 @@ class World:
         if self._count < 2 * self.scale.requests:
             task = self._loop.create_task(asyncio.sleep(wait))
             self._requests[task] = request
-            task.add_done_callback(lambda task: self._back(task, request, self.now - wait))
+            refused_at = self.invariants.events
+            task.add_done_callback(lambda task: self._back(task, request, refused_at))
 
-    def _back(self, task: asyncio.Task[None], request: Request, refused_at: float) -> None:
+    def _back(self, task: asyncio.Task[None], request: Request, refused_at: int) -> None:
         self._requests.pop(task)
         is_same = self.runtime.snapshot is request.snapshot
         self._ask(request.call.model, refused_at if is_same else None)
@@ -469,10 +480,11 @@ class World:
         if self.mood in ("mixed", "outages") and not outage and not self.is_healed and self.random.random() < 0.02:
             outage = self.random.choice(_OUTAGE_KINDS[:-1])
         self.note(f"request {asking.number} asks {holder.name} for {model} {outage}")
+        self.invariants.told.pop(lease, None)
         await self._connect(outage, deadlines)
         told = self._refusal(holder, model, outage)
         if told is not None:
-            self.invariants.told[lease] = told
+            self.invariants.heard(lease, told)
             self.note(f"{holder.name} says {told.status} until {told.until}")
             answer = _Answer(told.status, told.headers, [(0.0, told.body)] if told.body else [])
         else:

@@ -145,8 +145,10 @@ def clock_time(at: float, now_at: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """`0.2 s`, `41 s`, `3 min 5 s`, `2 h 10 min`, `6 d 3 h`: two units at most."""
+    """`12 ms`, `0.2 s`, `41 s`, `3 min 5 s`, `2 h 10 min`, `6 d 3 h`: two units at most."""
     seconds = max(seconds, 0.0)
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 9.95:
         return f"{seconds:.1f}".removesuffix(".0") + " s"
     whole = round(seconds)

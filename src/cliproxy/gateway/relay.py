@@ -1,70 +1,34 @@
-"""From an opened call to a finished answer: the loop over accounts, and the stream once an account has spoken.
+"""From an opened call to a finished answer: the loop over accounts.
 
-Invariants:
-
-* Until the first content reaches the caller every failure may be answered by another account; handshake frames are
-  held back for that, but never longer than a keep-alive is due: clients' idle timers count events. After either, a
-  failure ends the stream with one error frame of the caller's dialect: never a second answer, never a clean end.
-* A caller who leaves cancels the task; the upstream's connection is cut on the way out, in every state.
-* Each lease is settled by what the upstream said, as soon as it has said something, and ended exactly once, also when
-  the caller left: a stream may go on for minutes between the two.
+Until the first content reaches the caller every failure may be answered by another account, or by another model where
+the configuration has one; `gateway/asking.py` is one try. A caller who leaves cancels the task. Each lease is settled by
+what the upstream said, as soon as it has said something, and ended exactly once, also when the caller left: a stream may
+go on for minutes between the two.
 """
 
 import asyncio
 import contextlib
 import logging
-from typing import NoReturn
 
-from msgspec import structs
-
-from cliproxy.canon.errors import GatewayError, ModelNotFound, Problem, UpstreamFault, UpstreamTimeout
-from cliproxy.dialects.base import Echo
+from cliproxy.canon.errors import GatewayError, ModelNotFound
+from cliproxy.gateway.asking import Attempt, Failure, timing
 from cliproxy.gateway.attempts import Attempts
-from cliproxy.gateway.bridge import (
-    Flow,
-    PassingFlow,
-    TranslatingFlow,
-    events_of_stream,
-    passed_whole,
-    translated_whole,
-)
-from cliproxy.gateway.calls import Call, Prepared
+from cliproxy.gateway.calls import Call
 from cliproxy.gateway.exchange import Exchange
-from cliproxy.gateway.recording import record_of_failure
+from cliproxy.gateway.keepalive import Keepalive
 from cliproxy.gateway.runtime import Runtime
 from cliproxy.gateway.snapshot import Snapshot
-from cliproxy.gateway.tally import LEFT, Absent, Counted, Tally
-from cliproxy.providers.base import Ask, Refusal, Upstream, verdict_of, without_secret
+from cliproxy.gateway.tally import LEFT, Absent
 from cliproxy.routing.catalog import Route
 from cliproxy.routing.pool import Lease
 from cliproxy.routing.session import Session
 from cliproxy.routing.verdict import Verdict
-from cliproxy.transport.base import UpstreamAnswer
-from cliproxy.wire.http import Headers, header
-from cliproxy.wire.secrets import Secret
 
 _log = logging.getLogger(__name__)
 
-MAX_ANSWER_BYTES = 256 * 1024 * 1024
-_MAX_ERROR_BYTES = 1024 * 1024
-_MAX_HELD_BYTES = 1024 * 1024
 _MOST_ABSENCES = 32
 """So many of those that were passed over are noted."""
-_JSON: Headers = ((b"content-type", b"application/json"),)
-_UNBUFFERED: Headers = ((b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no"))
 _OUT_OF_QUOTA = frozenset({"rate_limit", "quota"})
-_WAITS = frozenset({b"retry-after", b"retry-after-ms"})
-_TOLD = _WAITS | {b"request-id", b"x-should-retry", b"openai-processing-ms"}
-_TOLD_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-", b"x-codex-")
-
-
-class _Failure(Exception):
-    """An attempt failed; the verdict says what that means. `headers` are the upstream's."""
-
-    def __init__(self, verdict: Verdict, headers: Headers = ()) -> None:
-        super().__init__(verdict.fault)
-        self.verdict = verdict
-        self.headers = headers
 
 
 async def relay(runtime: Runtime, snapshot: Snapshot, call: Call, exchange: Exchange) -> None:
@@ -77,7 +41,7 @@ async def relay(runtime: Runtime, snapshot: Snapshot, call: Call, exchange: Exch
     except GatewayError as error:
         tally.status, tally.problem = error.problem.status, error.problem
         if tally.tries:
-            exchange.extra += (_timing(tally, runtime.monotonic()),)
+            exchange.extra += (timing(tally, runtime.monotonic()),)
         raise
     except asyncio.CancelledError:
         tally.status = LEFT
@@ -117,7 +81,7 @@ async def _from_the_first(
     call: Call,
     exchange: Exchange,
     asked: Route,
-    keepalive: "Keepalive | None",
+    keepalive: Keepalive | None,
 ) -> None:
     """Serve from `asked`, or the first of its fallbacks that can when it is out of quota, and say which that is. When
     none can, what is told is about the model that was asked for."""
@@ -145,7 +109,7 @@ async def _attempted(
     call: Call,
     exchange: Exchange,
     route: Route,
-    keepalive: "Keepalive | None",
+    keepalive: Keepalive | None,
     *,
     may_wait: bool = True,
 ) -> None:
@@ -168,11 +132,11 @@ async def _attempted(
                 tally.waits.append(runtime.monotonic() - now)
                 attempts.waited(tally.waits[-1])
             continue
-        attempt = _Attempt(runtime, snapshot, call, exchange, lease, keepalive)
+        attempt = Attempt(runtime, snapshot, call, exchange, lease, keepalive)
         try:
             await attempt.run()
             return
-        except _Failure as failure:
+        except Failure as failure:
             now = runtime.monotonic()
             attempt.settle(failure.verdict)
             _note(call, lease, failure.verdict)
@@ -192,359 +156,6 @@ def _session(snapshot: Snapshot, call: Call, route: Route) -> Session | None:
     return call.session
 
 
-def _timing(tally: Tally, now: float) -> tuple[bytes, bytes]:
-    """`Server-Timing`: milliseconds that the last upstream took up to its first content, that failed attempts and
-    pauses took before it, and that we took ourselves."""
-    last = tally.tries[-1]
-    sent = last.sent or now
-    upstream, lost = (last.spoke or now) - sent, last.began - tally.tries[0].began
-    ours = now - tally.began - upstream - lost
-    text = b"gateway;dur=%.1f, upstream;dur=%.1f" % (ours * 1000, upstream * 1000)
-    return b"server-timing", text if lost <= 0 else text + b", retries;dur=%.1f" % (lost * 1000)
-
-
 def _note(call: Call, lease: Lease, verdict: Verdict) -> None:
     account, problem = lease.candidate.account, verdict.problem
     _log.info("%s %s: %s answered %d (%s)", call.request_id, call.model, account.label, problem.status, verdict.fault)
-
-
-class _Attempt:
-    """One try with one account."""
-
-    __slots__ = (
-        "attempt",
-        "call",
-        "exchange",
-        "keepalive",
-        "lease",
-        "prepared",
-        "runtime",
-        "secret",
-        "snapshot",
-        "upstream",
-    )
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        snapshot: Snapshot,
-        call: Call,
-        exchange: Exchange,
-        lease: Lease,
-        keepalive: "Keepalive | None",
-    ) -> None:
-        self.runtime = runtime
-        self.snapshot = snapshot
-        self.call = call
-        self.exchange = exchange
-        self.lease = lease
-        self.keepalive = keepalive
-        self.upstream: Upstream = snapshot.upstreams[lease.candidate.account.id]
-        self.secret = self.upstream.secret
-        self.prepared: Prepared | None = None
-        self.attempt = call.tally.attempt(lease, runtime.monotonic())
-
-    async def run(self) -> None:
-        """Raises _Failure while another account may still answer, CallerFault when the request itself is wrong."""
-        prepared = self.prepared = self.call.prepare(self.upstream, self.lease.candidate.model, self.snapshot)
-        self.attempt.losses = prepared.losses
-        started = self.attempt.sent = self.runtime.monotonic()
-        answer = await self._ask(prepared) if not self.upstream.source else await self._ask_with_token(prepared)
-        try:
-            if not 200 <= answer.status < 300:
-                await self._refused(answer)
-            if self.keepalive is None:
-                await self._whole(answer, prepared)
-            else:
-                await self._stream(answer, prepared, self.keepalive, started)
-        finally:
-            answer.close()
-
-    def settle(self, verdict: Verdict | None) -> None:
-        """What the upstream said decides about the account; None is a success."""
-        attempt, now = self.attempt, self.runtime.monotonic()
-        attempt.spoke, attempt.verdict, attempt.is_answered = now, verdict, verdict is None
-        self.runtime.pool.settle(self.lease, now, verdict)
-
-    def told_limits(self, headers: Headers) -> Headers:
-        """What a refusal said of limits, for callers that understand its words. `retry-after` is ours to tell."""
-        if self.prepared is None or not self.prepared.is_native:
-            return ()
-        return tuple(pair for pair in _told(headers) if pair[0] not in _WAITS)
-
-    async def _ask_with_token(self, prepared: Prepared) -> UpstreamAnswer:
-        """Ask with the account's token in force. One that is refused is replaced, and the account asked once more: that
-        is no retry, since nothing was wrong with the request, nor with the account."""
-        self.secret = await self._token()
-        answer = await self._ask(prepared)
-        if answer.status != 401:
-            return answer
-        another: Secret | None = None
-        try:
-            another = await self._token(refused=self.secret)
-        finally:
-            if another != self.secret:  # also when there is none, or the caller has left
-                answer.close()
-        if another == self.secret:
-            return answer
-        self.secret = another
-        return await self._ask(prepared)
-
-    async def _token(self, refused: Secret | None = None) -> Secret:
-        """The token in force, or another than the `refused` one; that one again when there is no other."""
-        tokens, source = self.runtime.tokens, self.upstream.source
-        if tokens is None:
-            raise self._failure(Problem("unauthenticated", 401, "The account's token is not at hand."))
-        try:
-            if refused is None:
-                return await tokens.token(source)
-            return await tokens.instead_of(source, refused) or refused
-        except UpstreamFault as error:
-            raise self._failure(error.problem) from error
-
-    async def _ask(self, prepared: Prepared) -> UpstreamAnswer:
-        call = self.call
-        ask = Ask(
-            self.lease.candidate.model,
-            prepared.body,
-            call.headers,
-            call.operation,
-            call.is_stream,
-            prepared.is_native,
-            self.secret,
-        )
-        request = self.upstream.provider.request(self.upstream, ask)
-        transport = self.runtime.transport
-        if call.recorder is not None:
-            transport = call.recorder.over(transport)
-        try:
-            return await transport.send(request, self.snapshot.deadlines)
-        except UpstreamFault as error:
-            raise self._failure(error.problem) from error
-
-    async def _refused(self, answer: UpstreamAnswer) -> NoReturn:
-        try:
-            body = await answer.read(_MAX_ERROR_BYTES)
-        except UpstreamFault:
-            body = b""
-        problem = self.upstream.dialect.read_error(answer.status, body)
-        raise self._judged(Refusal(problem, answer.headers, body))
-
-    def _judged(self, refusal: Refusal) -> _Failure:
-        """What the vendor's refusal means; its words about allowances are noted."""
-        upstream, runtime = self.upstream, self.runtime
-        verdict = upstream.provider.judge(upstream, refusal, runtime.epoch())
-        runtime.allowances.refused(upstream, self.lease, refusal.headers, refusal.body)
-        problem = without_secret(verdict.problem, self.secret)
-        return _Failure(structs.replace(verdict, problem=problem), refusal.headers)
-
-    def _failure(self, problem: Problem, headers: Headers = ()) -> _Failure:
-        problem = without_secret(problem, self.secret)
-        return _Failure(verdict_of(problem, headers, self.runtime.epoch()), headers)
-
-    @property
-    def _renamed(self) -> str:
-        """The caller's name for the model where the upstream's differs."""
-        return self.call.model if self.call.model != self.lease.candidate.model else ""
-
-    # -- whole answers
-
-    async def _whole(self, answer: UpstreamAnswer, prepared: Prepared) -> None:
-        try:
-            body, counted = self._answered(answer, prepared, await answer.read(MAX_ANSWER_BYTES))
-        except UpstreamFault as error:
-            raise self._failure(error.problem, answer.headers) from error
-        self._answers(answer)
-        tally = self.call.tally
-        tally.answer = counted
-        told = _told(answer.headers) if prepared.is_native else ()
-        await self.exchange.reply(200, (*_JSON, *told, _timing(tally, self.runtime.monotonic())), body)
-        tally.status = 200
-
-    def _answers(self, answer: UpstreamAnswer) -> None:
-        """The account has answered well, as far as one can tell by now."""
-        self.settle(None)
-        upstream = self.upstream
-        if upstream.provider.limit_prefixes:
-            self.runtime.allowances.answered(upstream, self.lease, answer.headers)
-
-    def _answered(self, answer: UpstreamAnswer, prepared: Prepared, body: bytes) -> tuple[bytes, Counted]:
-        """The caller's body, and its counts. Raises UpstreamFault when the upstream's is no complete answer."""
-        call, upstream = self.call, self.upstream
-        is_stream = _is_event_stream(answer.headers)
-        if prepared.is_native and not is_stream:
-            return passed_whole(call.dialect, body, self._renamed)
-        dialect = upstream.dialect
-        events = events_of_stream(dialect.reader(), body) if is_stream else dialect.read_answer(body)
-        return translated_whole(events, prepared.names, call.dialect, self._echo())
-
-    def _echo(self) -> Echo:
-        return self.call.echo(self.call.request_id.removeprefix("req_"), self.runtime.epoch())
-
-    # -- streams
-
-    async def _stream(self, answer: UpstreamAnswer, prepared: Prepared, keepalive: "Keepalive", started: float) -> None:
-        tally = self.call.tally
-        flow = tally.answer = self._flow(answer, prepared)
-        limit = self.snapshot.config.timeouts.first_event
-        if limit:
-            left = max(limit - (self.runtime.monotonic() - started), 0.0)
-            held, is_over = await self._soon(answer, flow, keepalive, left)
-        else:
-            held, is_over = await self._until_content(answer, flow, keepalive)
-        self._answers(answer)
-        exchange = self.exchange
-        keepalive.flow = flow
-        keepalive.touch()
-        if exchange.is_started:
-            await exchange.send(held)
-        else:
-            told = _told(answer.headers) if prepared.is_native else ()
-            timing = _timing(tally, self.runtime.monotonic())
-            headers = ((b"content-type", self.call.dialect.stream_type), *_UNBUFFERED, *told, timing)
-            await exchange.start(200, headers, held)
-        if not is_over:
-            await self._pump(answer, flow, keepalive)
-        if flow.problem is not None:
-            self._broke_off(flow.problem)
-        keepalive.stop()
-        await exchange.finish()
-        tally.status = 200 if flow.problem is None else flow.problem.status
-        tally.problem = flow.problem
-
-    def _flow(self, answer: UpstreamAnswer, prepared: Prepared) -> Flow:
-        call = self.call
-        if prepared.is_native and _is_event_stream(answer.headers):
-            return PassingFlow(call.dialect, self._renamed)
-        return TranslatingFlow(self.upstream.dialect.reader(), call.dialect.writer(self._echo()), prepared.names)
-
-    async def _soon(
-        self, answer: UpstreamAnswer, flow: Flow, keepalive: "Keepalive", seconds: float
-    ) -> tuple[bytes, bool]:
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._until_content(answer, flow, keepalive)
-        except TimeoutError as error:
-            problem = UpstreamTimeout("The upstream did not begin its answer in time.").problem
-            if not flow.has_content:
-                raise self._failure(problem) from error
-            return flow.fail(problem), True
-
-    async def _until_content(self, answer: UpstreamAnswer, flow: Flow, keepalive: "Keepalive") -> tuple[bytes, bool]:
-        """The bytes up to and with the first content, and whether the stream is already over."""
-        held = keepalive.hold(flow)
-        size = 0
-        try:
-            while not flow.has_content:
-                piece = await answer.piece()
-                out = flow.feed(piece) if piece else flow.close()
-                if (problem := flow.problem) is not None and not flow.has_content:
-                    if not problem.native:
-                        raise self._failure(problem, answer.headers)
-                    raise self._judged(Refusal(problem, answer.headers, problem.native))
-                held.append(out)
-                size += len(out)
-                if not piece:
-                    return b"".join(held), True
-                if size > _MAX_HELD_BYTES:
-                    flow.has_content = True
-        except UpstreamFault as error:
-            if not flow.has_content:
-                raise self._failure(error.problem, answer.headers) from error
-            return flow.fail(without_secret(error.problem, self.secret)), True
-        finally:
-            keepalive.let_go()
-        return held[0] if len(held) == 1 else b"".join(held), flow.problem is not None
-
-    async def _pump(self, answer: UpstreamAnswer, flow: Flow, keepalive: "Keepalive") -> None:
-        """The rest of the stream, up to its end or to the upstream's own failure. Nothing is tried again from here."""
-        piece, feed, send = answer.piece, flow.feed, self.exchange.send
-        try:
-            while data := await piece():
-                if out := feed(data):
-                    keepalive.touch()
-                    await send(out)
-                    if flow.problem is not None:
-                        return
-            out = flow.close()
-        except UpstreamFault as error:
-            out = flow.fail(without_secret(error.problem, self.secret))
-        if out:
-            await send(out)
-
-    def _broke_off(self, problem: Problem) -> None:
-        call, runtime = self.call, self.runtime
-        label = self.upstream.account.label
-        _log.info("%s %s: %s broke off its answer (%s)", call.request_id, call.model, label, problem.kind)
-        if call.recorder is not None:
-            return
-        if recorder := record_of_failure(runtime.request_logs, self.exchange, runtime.epoch(), call.body):
-            recorder.broke_off(without_secret(problem, self.secret))
-            recorder.completed()
-            recorder.end()
-
-
-def _told(headers: Headers) -> Headers:
-    """What an upstream says of limits, for callers that understand its words."""
-    return tuple(pair for pair in headers if pair[0] in _TOLD or pair[0].startswith(_TOLD_PREFIXES))
-
-
-def _is_event_stream(headers: Headers) -> bool:
-    return header(headers, b"content-type")[:17].lower() == b"text/event-stream"
-
-
-class Keepalive:
-    """Says something meaningless to a caller when the upstream is silent for `seconds`; 0 = never.
-
-    One timer per stream, re-armed lazily. If the silence comes before the answer has begun, it begins here: from then
-    on failures are told inside the stream. Frames that were held back go out at the same time, and count as content.
-    """
-
-    __slots__ = ("_call", "_exchange", "_held", "_last", "_loop", "_seconds", "_timer", "_waiting", "flow")
-
-    def __init__(self, seconds: float, exchange: Exchange, call: Call) -> None:
-        self.flow: Flow | None = None
-        self._held: list[bytes] = []
-        self._waiting: Flow | None = None
-        self._exchange = exchange
-        self._call = call
-        self._loop = asyncio.get_running_loop()
-        self._seconds = seconds
-        self._last = self._loop.time()
-        self._timer = self._loop.call_later(seconds, self._tick) if seconds else None
-
-    def touch(self) -> None:
-        self._last = self._loop.time()
-
-    def hold(self, flow: Flow) -> list[bytes]:
-        """Where to keep the frames of `flow` until it has content."""
-        self._waiting = flow
-        self._held = []
-        return self._held
-
-    def let_go(self) -> None:
-        self._waiting = None
-
-    def stop(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _tick(self) -> None:
-        due = self._last + self._seconds
-        now = self._loop.time()
-        if now + 0.001 >= due:
-            self._speak()
-            self._last = now
-            due = now + self._seconds
-        self._timer = self._loop.call_at(due, self._tick)
-
-    def _speak(self) -> None:
-        """Send frames that were held back too long, else something meaningless."""
-        flow = self._waiting
-        held = b"" if flow is None else b"".join(self._held)
-        quiet = self._call.dialect.keepalive if self.flow is None else self.flow.keepalive()
-        headers = ((b"content-type", self._call.dialect.stream_type), *_UNBUFFERED)
-        if self._exchange.nudge(200, headers, held or quiet) and flow is not None and held:
-            flow.has_content = True
-            self._held.clear()

@@ -10,9 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from msgspec import Struct
-
-from cliproxy.canon.errors import Kind, Problem
+from cliproxy.canon.errors import Kind
 from cliproxy.gateway.decisions import Decision
 from cliproxy.gateway.explaining import (
     FAULTS,
@@ -24,16 +22,15 @@ from cliproxy.gateway.explaining import (
     number_of,
     plain,
     quoted,
-    rfc3339,
 )
 from cliproxy.gateway.tally import LEFT, Tally, Try
-from cliproxy.routing.catalog import Route
 from cliproxy.routing.pool import Absence, Why
-from cliproxy.routing.verdict import FOREVER, POLICIES, Fault, Scope, Source, Verdict
+from cliproxy.routing.verdict import FOREVER, POLICIES, Fault, Verdict
 
 Outcome = Literal["served", "broke-off", "left", "refused", "failed"]
 """How a request ended: `broke-off` after its answer had begun, `left` by its caller (or cut off by a stop), `refused`
 with a reason, `failed` by a bug of the gateway."""
+AttemptOutcome = Literal["answered", "failed", "unfinished", "not-asked"]
 
 CLIENTS: Mapping[str, str] = {
     "anthropic": "an Anthropic client",
@@ -46,8 +43,8 @@ CLIENTS: Mapping[str, str] = {
 CHOSEN: Mapping[Why, str] = {
     "turn": "in its turn",
     "session": "since it served this conversation before",
-    "low": "though little of its allowance was left, since nobody else was ready",
-    "shaky": "though its vendor had failed before, since nobody else was left",
+    "low": "though little of its allowance was left, since nobody was ready",
+    "shaky": "though its vendor had failed of late, since nobody better was left",
 }
 PROBLEMS: Mapping[Kind, str] = {
     "invalid_request": "the request is not valid",
@@ -78,180 +75,11 @@ PROBLEMS: Mapping[Kind, str] = {
 }
 
 _MOST_NAMED = 3
-_LONGEST_CODE = 80
 _PAUSE = 0.05
 """A shorter gap between two attempts is not worth a word."""
 
 
-# -- as values --------------------------------------------------------------------------------------------------------
-
-
-class Line(Struct, frozen=True, kw_only=True):
-    """One request in a list. `model` is the caller's name, `served_model` the vendor's; `account` is the id and `label`
-    the name of the account that was asked last."""
-
-    id: str
-    number: int
-    at: str
-    model: str
-    served_model: str | None
-    dialect: str
-    stream: bool
-    status: int
-    outcome: Outcome
-    account: str | None
-    label: str | None
-    attempts: int
-    duration_ms: int
-    sentence: str
-
-
-class TierShown(Struct, frozen=True):
-    priority: int
-    count: int
-
-
-class RouteShown(Struct, frozen=True):
-    model: str
-    count: int
-    tiers: list[TierShown]
-
-
-class Passed(Struct, frozen=True, kw_only=True):
-    """`model` None: all of the account."""
-
-    account: str
-    label: str
-    model: str | None
-    cause: Fault
-    scope: Scope
-    until: str | None
-    is_soft: bool
-    text: str
-
-
-class LossShown(Struct, frozen=True):
-    path: str
-    action: str
-    reason: str
-
-
-class AttemptShown(Struct, frozen=True, kw_only=True):
-    """One account that was asked. `status` is None where no vendor answered; `waited_ms` is what passed between the
-    attempt before and this one; `first_content_ms` from asking to the first content, or to the refusal."""
-
-    account: str
-    label: str
-    provider: str
-    model: str
-    began: str
-    waited_ms: int
-    first_content_ms: int | None
-    outcome: Literal["answered", "failed", "unfinished", "not-asked"]
-    status: int | None
-    fault: Fault | None
-    scope: Scope | None
-    wait: float | None
-    source: Source | None
-    evidence: str
-    why: Why
-    chosen: str
-    is_probe: bool
-    has_session: bool
-    losses: list[LossShown]
-    text: str
-    means: str
-
-
-class Timings(Struct, frozen=True, kw_only=True):
-    """Milliseconds. `upstream`: the last attempt, from asking to the first content; `retries`: what came before it, its
-    pauses included; `gateway`: the rest up to the first content; `waits`: pauses."""
-
-    gateway_ms: int
-    upstream_ms: int
-    retries_ms: int
-    waits_ms: int
-    total_ms: int
-
-
-class ProblemShown(Struct, frozen=True, kw_only=True):
-    kind: Kind
-    status: int
-    code: str
-    retry_after: float | None
-    text: str
-
-
-class Story(Struct, frozen=True, kw_only=True):
-    """All about one request. `passed_over` are those that were not asked, as far as anybody had looked; `waits` are
-    pauses in seconds."""
-
-    id: str
-    number: int
-    at: str
-    model: str
-    served_model: str | None
-    dialect: str
-    stream: bool
-    status: int
-    outcome: Outcome
-    duration_ms: int
-    summary: str
-    candidates: RouteShown | None
-    fallbacks: list[RouteShown]
-    passed_over: list[Passed]
-    attempts: list[AttemptShown]
-    waits: list[float]
-    timings: Timings
-    problem: ProblemShown | None
-
-
-def line_of(decision: Decision) -> Line:
-    tally = decision.tally
-    last = tally.tries[-1] if tally.tries else None
-    account = None if last is None else last.lease.candidate.account
-    return Line(
-        id=decision.request_id,
-        number=decision.number,
-        at=rfc3339(decision.ended_at - decision.seconds),
-        model=plain(tally.asked),
-        served_model=_served_model(tally),
-        dialect=tally.dialect,
-        stream=tally.is_stream,
-        status=tally.status,
-        outcome=outcome_of(tally),
-        account=None if account is None else account.id,
-        label=None if account is None else plain(account.label),
-        attempts=len(tally.tries),
-        duration_ms=_ms(decision.seconds),
-        sentence=_sentence(decision),
-    )
-
-
-def story_of(decision: Decision) -> Story:
-    tally = decision.tally
-    clock = _clock(decision)
-    routes = [_route(route) for route in tally.routes]
-    return Story(
-        id=decision.request_id,
-        number=decision.number,
-        at=rfc3339(decision.ended_at - decision.seconds),
-        model=plain(tally.asked),
-        served_model=_served_model(tally),
-        dialect=tally.dialect,
-        stream=tally.is_stream,
-        status=tally.status,
-        outcome=outcome_of(tally),
-        duration_ms=_ms(decision.seconds),
-        summary=" ".join(sentences_of(decision)),
-        candidates=routes[0] if routes else None,
-        fallbacks=routes[1:],
-        passed_over=[_passed(absence, clock) for absence in passed_over(tally)],
-        attempts=[_attempt(decision, clock, index) for index in range(len(tally.tries))],
-        waits=[round(seconds, 3) for seconds in tally.waits],
-        timings=_timings(decision),
-        problem=None if tally.problem is None else _problem(tally.problem),
-    )
+# -- what is asked of a record ----------------------------------------------------------------------------------------
 
 
 def outcome_of(tally: Tally) -> Outcome:
@@ -270,72 +98,18 @@ def passed_over(tally: Tally) -> list[Absence]:
     return [absence for absence in tally.absent.absences if absence.candidate.account.id not in asked]
 
 
-def _served_model(tally: Tally) -> str | None:
-    last = tally.tries[-1] if tally.tries else None
-    return plain(last.lease.candidate.model) if last is not None and last.is_answered else None
-
-
-def _clock(decision: Decision) -> Clock:
+def clock_of(decision: Decision) -> Clock:
     return Clock(decision.tally.began + decision.seconds, decision.ended_at)
 
 
-def _route(route: Route) -> RouteShown:
-    tiers = [TierShown(tier.priority, len(tier.candidates)) for tier in route.tiers]
-    return RouteShown(plain(route.model), sum(tier.count for tier in tiers), tiers)
-
-
-def _passed(absence: Absence, clock: Clock) -> Passed:
-    account = absence.candidate.account
-    return Passed(
-        account=account.id,
-        label=plain(account.label),
-        model=plain(absence.model) or None,
-        cause=absence.cause,
-        scope="model" if absence.model else "account",
-        until=None if absence.until == FOREVER else rfc3339(clock.at(absence.until)),
-        is_soft=absence.is_soft,
-        text=f"{quoted(account.label)} was {_passed_text(absence, clock)}.",
-    )
-
-
-def _attempt(decision: Decision, clock: Clock, index: int) -> AttemptShown:
-    tries = decision.tally.tries
-    attempt, verdict = tries[index], tries[index].verdict
-    lease = attempt.lease
-    account = lease.candidate.account
-    return AttemptShown(
-        account=account.id,
-        label=plain(account.label),
-        provider=account.provider,
-        model=plain(lease.candidate.model),
-        began=rfc3339(clock.at(attempt.began)),
-        waited_ms=_ms(_gap(decision.tally, index)),
-        first_content_ms=_ms(attempt.spoke - attempt.sent) if attempt.spoke and attempt.sent else None,
-        outcome=_outcome_of_attempt(attempt),
-        status=_status(attempt),
-        fault=None if verdict is None else verdict.fault,
-        scope=None if verdict is None else verdict.scope,
-        wait=None if verdict is None or verdict.wait in (None, FOREVER) else verdict.wait,
-        source=None if verdict is None or verdict.scope == "none" else verdict.source,
-        evidence="" if verdict is None else plain(verdict.evidence),
-        why=lease.why,
-        chosen=CHOSEN[lease.why],
-        is_probe=lease.is_probe,
-        has_session=lease.session is not None,
-        losses=[LossShown(loss.path, loss.action, loss.reason) for loss in attempt.losses],
-        text=_asked_sentence(decision, index),
-        means=meaning_of(attempt),
-    )
-
-
-def _status(attempt: Try) -> int | None:
+def status_of(attempt: Try) -> int | None:
     """What the vendor answered; None where what went wrong is our own finding, and nobody's answer."""
     if attempt.verdict is None:
         return 200 if attempt.is_answered else None
     return attempt.verdict.problem.status if attempt.verdict.problem.dialect else None
 
 
-def _outcome_of_attempt(attempt: Try) -> Literal["answered", "failed", "unfinished", "not-asked"]:
+def outcome_of_attempt(attempt: Try) -> AttemptOutcome:
     if attempt.verdict is not None:
         return "failed"
     if attempt.is_answered:
@@ -343,7 +117,7 @@ def _outcome_of_attempt(attempt: Try) -> Literal["answered", "failed", "unfinish
     return "unfinished" if attempt.sent else "not-asked"
 
 
-def _gap(tally: Tally, index: int) -> float:
+def gap_before(tally: Tally, index: int) -> float:
     """Seconds from the end of the attempt before, or from the request's begin, to this one."""
     if not index:
         return tally.tries[0].began - tally.began
@@ -351,58 +125,43 @@ def _gap(tally: Tally, index: int) -> float:
     return tally.tries[index].began - (before.spoke or before.sent or before.began)
 
 
-def _timings(decision: Decision) -> Timings:
-    tally, tries = decision.tally, decision.tally.tries
-    end = tally.began + decision.seconds
-    upstream = retries = 0.0
-    until = end
-    if tries:
-        last = tries[-1]
-        until = last.spoke or end
-        upstream = until - last.sent if last.sent else 0.0
-        retries = last.began - tries[0].began
-    ours = until - tally.began - upstream - retries
-    return Timings(
-        gateway_ms=_ms(ours),
-        upstream_ms=_ms(upstream),
-        retries_ms=_ms(retries),
-        waits_ms=_ms(sum(tally.waits)),
-        total_ms=_ms(decision.seconds),
-    )
-
-
-def _ms(seconds: float) -> int:
-    return max(round(seconds * 1000), 0)
-
-
-def _problem(problem: Problem) -> ProblemShown:
-    return ProblemShown(
-        kind=problem.kind,
-        status=problem.status,
-        code=plain(problem.code, _LONGEST_CODE),
-        retry_after=None if problem.retry_after == FOREVER else problem.retry_after,
-        text=PROBLEMS[problem.kind],
-    )
-
-
-# -- as sentences -----------------------------------------------------------------------------------------------------
+# -- sentences --------------------------------------------------------------------------------------------------------
 
 
 def sentences_of(decision: Decision) -> list[str]:
     """Two to five sentences: what was wanted, who could serve it, who was asked, and how it ended."""
     tally = decision.tally
     ending = _ending(decision)
-    sentences = [_wanted(tally), *_could_serve(decision)]
-    count = len(tally.tries)
-    if count <= 2:
-        sentences += [_asked_sentence(decision, index) for index in range(count)]
-    else:
-        sentences.append(_asked_sentence(decision, 0))
-        if ending:
-            sentences.append(_in_vain(tally.tries[1:]))
-        else:
-            sentences += [_in_vain(tally.tries[1:-1]), _asked_sentence(decision, count - 1)]
+    sentences = [_wanted(tally), *_could_serve(decision), *_went(decision, has_ending=bool(ending))]
     return [*sentences, ending] if ending else sentences
+
+
+def sentence_of(decision: Decision) -> str:
+    """The whole in one sentence, for lists."""
+    tally = decision.tally
+    if ending := _ending(decision):
+        return ending
+    if not tally.tries:
+        return f"It was answered after {duration(decision.seconds)}."
+    last = tally.tries[-1]
+    text = f"{quoted(last.lease.candidate.account.label)} answered after {duration(last.spoke - tally.began)}"
+    failed: list[Fault] = [one.verdict.fault for one in tally.tries[:-1] if one.verdict is not None]
+    if failed:
+        text += f"; before that {number_of(len(failed), 'attempt')} failed ({_counted(failed)})"
+    return f"{text}."
+
+
+def asked_sentence(decision: Decision, index: int) -> str:
+    """One attempt: who was asked, after which wait, why that one, and what came of it."""
+    tally = decision.tally
+    attempt = tally.tries[index]
+    gap = gap_before(tally, index)
+    wait = f"After a wait of {duration(gap)} " if tally.waits and gap >= _PAUSE else ""
+    return f"{wait}{quoted(attempt.lease.candidate.account.label)} {_chosen(tally, index)} {_came(decision, attempt)}."
+
+
+def passed_sentence(absence: Absence, clock: Clock) -> str:
+    return f"{quoted(absence.candidate.account.label)} was {_passed_text(absence, clock)}."
 
 
 def meaning_of(attempt: Try) -> str:
@@ -410,7 +169,7 @@ def meaning_of(attempt: Try) -> str:
     verdict = attempt.verdict
     if verdict is None:
         return "The account works." if attempt.is_answered else "It says nothing about the account."
-    return " ".join(filter(None, (FAULTS[verdict.fault].means, _rest_meant(attempt, verdict))))
+    return f"{FAULTS[verdict.fault].means} {_rest_meant(attempt, verdict)}"
 
 
 def _wanted(tally: Tally) -> str:
@@ -423,17 +182,30 @@ def _could_serve(decision: Decision) -> list[str]:
     tally = decision.tally
     if not tally.routes:
         return []
-    shown = _route(tally.routes[0])
-    text = f"{number_of(shown.count, 'account serves', 'accounts serve')} it"
-    if len(shown.tiers) > 1:
-        text += f", in {len(shown.tiers)} tiers of priority"
+    tiers = tally.routes[0].tiers
+    text = f"{number_of(sum(len(tier.candidates) for tier in tiers), 'account serves', 'accounts serve')} it"
+    if len(tiers) > 1:
+        text += f", in {len(tiers)} tiers of priority"
     if passed := passed_over(tally):
-        text += f"; {_all_passed(passed, _clock(decision))}"
+        text += f"; {_all_passed(passed, clock_of(decision))}"
     if fallbacks := tally.routes[1:]:
         named = joined([quoted(route.model) for route in fallbacks[:_MOST_NAMED]])
         more = f" and {len(fallbacks) - _MOST_NAMED} more" if len(fallbacks) > _MOST_NAMED else ""
-        text += f"; as none of them could, {named}{more} {'was' if len(fallbacks) == 1 else 'were'} tried in its place"
+        text += f"; since none could at that moment, {named}{more} {'was' if len(fallbacks) == 1 else 'were'} tried in its place"
     return [f"{text}."]
+
+
+def _went(decision: Decision, *, has_ending: bool) -> list[str]:
+    """The attempts: three sentences at most, two where another one tells the end."""
+    tries = decision.tally.tries
+    last = len(tries) - 1
+    if len(tries) <= (2 if has_ending else 3):
+        return [asked_sentence(decision, index) for index in range(len(tries))]
+    if not has_ending:
+        return [asked_sentence(decision, 0), _in_vain("Then", tries[1:-1]), asked_sentence(decision, last)]
+    if tries[last].is_answered:
+        return [_in_vain("First", tries[:-1]), asked_sentence(decision, last)]
+    return [asked_sentence(decision, 0), _in_vain("Then", tries[1:])]
 
 
 def _all_passed(passed: Sequence[Absence], clock: Clock) -> str:
@@ -462,41 +234,33 @@ def _counted(causes: Iterable[Fault]) -> str:
     return ", ".join(f"{short}: {count}" for short, count in counts.most_common())
 
 
-def _asked_sentence(decision: Decision, index: int) -> str:
-    """One attempt: who was asked, after which wait, why that one, and what came of it."""
-    tally = decision.tally
-    attempt = tally.tries[index]
-    gap = _gap(tally, index)
-    wait = f"After a wait of {duration(gap)} " if tally.waits and gap >= _PAUSE else ""
-    return f"{wait}{quoted(attempt.lease.candidate.account.label)} {_chosen(tally, index)} {_came(decision, attempt)}."
-
-
 def _chosen(tally: Tally, index: int) -> str:
     lease = tally.tries[index].lease
     account = lease.candidate.account.id
     verb = _verb(tally.tries[index])
     probe = ", to try whether its rest was over," if lease.is_probe else ""
+    comma = "" if lease.why == "turn" else ","
     if any(one.lease.candidate.account.id == account for one in tally.tries[:index]):
         return f"{verb} again{probe}"
     if index and lease.why == "turn":
         return f"{verb} next{probe}"
-    return f"{verb} {CHOSEN[lease.why]}{',' if lease.why in ('low', 'shaky') and not probe else ''}{probe}"
+    return f"{verb} {CHOSEN[lease.why]}{probe or comma}"
 
 
 def _verb(attempt: Try) -> str:
     """Where no vendor answered, it is not known that one was asked: tokens and connections fail before."""
-    if attempt.verdict is not None and _status(attempt) is None:
+    if attempt.verdict is not None and status_of(attempt) is None:
         return "was tried"
     return "was asked" if attempt.sent else "was chosen"
 
 
 def _came(decision: Decision, attempt: Try) -> str:
     took = attempt.spoke - (attempt.sent or attempt.began)
-    match _outcome_of_attempt(attempt):
+    match outcome_of_attempt(attempt):
         case "answered":
             return f"and answered after {duration(took)}"
         case "failed" if (verdict := attempt.verdict) is not None:
-            status = _status(attempt)
+            status = status_of(attempt)
             did = "failed" if status is None else f"refused with {status}"
             return f"and {did} after {duration(took)}: {_finding(verdict)}"
         case "unfinished" if decision.tally.status == LEFT:
@@ -516,7 +280,7 @@ def _finding(verdict: Verdict) -> str:
     return f"{text} ({evidence})" if evidence else text
 
 
-def _in_vain(tries: Sequence[Try]) -> str:
+def _in_vain(when: str, tries: Sequence[Try]) -> str:
     """Several attempts at once, none of which was answered."""
     causes: list[Fault] = [attempt.verdict.fault for attempt in tries if attempt.verdict is not None]
     accounts = len({attempt.lease.candidate.account.id for attempt in tries})
@@ -524,7 +288,7 @@ def _in_vain(tries: Sequence[Try]) -> str:
     if len(tries) > accounts:
         whom += f" in {len(tries)} attempts"
     found = f" ({_counted(causes)})" if causes else ""
-    return f"Then {whom} {'was' if accounts == 1 else 'were'} asked in vain{found}."
+    return f"{when} {whom} {'was' if accounts == 1 else 'were'} asked in vain{found}."
 
 
 def _ending(decision: Decision) -> str:
@@ -566,23 +330,8 @@ def _told(tally: Tally) -> str:
     return f"{PROBLEMS[problem.kind]} ({tally.status}){back}"
 
 
-def _sentence(decision: Decision) -> str:
-    """The whole in one sentence, for lists."""
-    tally = decision.tally
-    if ending := _ending(decision):
-        return ending
-    if not tally.tries:
-        return f"It was answered after {duration(decision.seconds)}."
-    last = tally.tries[-1]
-    text = f"{quoted(last.lease.candidate.account.label)} answered after {duration(last.spoke - tally.began)}"
-    failed: list[Fault] = [one.verdict.fault for one in tally.tries[:-1] if one.verdict is not None]
-    if failed:
-        text += f"; before that {number_of(len(failed), 'attempt')} failed ({_counted(failed)})"
-    return f"{text}."
-
-
 def _rest_meant(attempt: Try, verdict: Verdict) -> str:
-    """What rests because of a verdict, and for how long; "" for nothing. The pool may know better: of a longer rest, or
+    """What rests because of a verdict, and for how long. The pool may know better: of a longer rest, or
     that this one is no news."""
     policy = POLICIES[verdict.fault]
     if verdict.scope == "none" or not policy.longest_rest:

@@ -32,7 +32,7 @@ class Tokens(Protocol):
         ...
 
     async def instead_of(self, name: str, refused: Secret) -> Secret | None:
-        """Another one than the `refused`; None when there is no other."""
+        """Another one than the `refused`; None when there is no other. Raises GatewayError when there will be none."""
         ...
 
 

@@ -138,11 +138,14 @@ class Vault:
         return cell.tokens.access
 
     async def instead_of(self, name: str, refused: Secret) -> Secret | None:
-        """Another token than the `refused` one; None when there is no other."""
+        """Another token than the `refused` one; None when there is no other. Raises GatewayError when there will be none
+        before a new login."""
         cell = self._ready(name)
         if cell.tokens.access == refused and cell.file.is_renewable:
             await self._renewed(cell)
             cell = self._ready(name)
+            if cell.renewals.is_dead and cell.tokens.access == refused:
+                raise _unusable(cell)
         token = cell.tokens.access
         return token if token and token != refused else None
 
@@ -339,9 +342,10 @@ class Vault:
 
 
 def _unusable(cell: _Cell) -> GatewayError:
-    return UpstreamRefused(
-        problem=Problem("unauthenticated", 401, cell.renewals.problem or "The account has no valid token.")
-    )
+    """A login that is over is told by the vendors' word for it."""
+    message = cell.renewals.problem or "The account has no valid token."
+    code = "invalid_grant" if cell.renewals.is_dead else ""
+    return UpstreamRefused(problem=Problem("unauthenticated", 401, message, code=code))
 
 
 def _is_unsure(cell: _Cell) -> bool:

@@ -24,6 +24,7 @@ from cliproxy.providers.file_accounts import account_of_file, bearer, served, sh
 from cliproxy.providers.logins import codex as login
 from cliproxy.providers.models import CODEX_PLANS, rows_of
 from cliproxy.providers.signs import (
+    EMPTY_PURSE,
     RETRY_AFTER,
     Row,
     Seen,
@@ -185,8 +186,8 @@ _TABLE: Table = (
         waits=(*openai_like.PLAN_RESET, _WINDOW_END, RETRY_AFTER),
         status=429,
     ),
-    Row(said("usage_not_included"), "billing", "account", status=429),
-    Row(both(_is_short, limited), "quota", "model", status=429),
+    Row(said(*EMPTY_PURSE), "billing", "account", status=429),
+    Row(both(_is_short, kind("rate_limit")), "quota", "model", status=429),
     Row(both(limited, _is_full), "exhausted", "account", waits=(_WINDOW_END,), status=429),
     Row(kind("rate_limit"), "quota", "model", status=429),  # a model that is at its limit comes as a 400
     *openai_like.TABLE,

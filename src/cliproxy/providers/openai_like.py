@@ -115,6 +115,7 @@ TABLE: Table = (
     Row(
         both(kind("rate_limit"), _is_used_up), "quota", "model", waits=(RETRY_AFTER, Wait("header", _reset_of_used_up))
     ),
+    Row(kind("rate_limit"), "quota", "model", waits=(RETRY_AFTER, *PLAN_RESET)),
     *COMMON,
 )
 

@@ -170,11 +170,11 @@ def _challenged(seen: Seen) -> str:
 def _closed(seen: Seen) -> str:
     """A login that is over for good. Only what concerns a login ends one: our own word for it, or a vendor's to one."""
     problem = seen.problem
-    is_over = problem.code in _OVER or problem.code.startswith("refresh_token_")
-    return quoted(problem.code) if is_over and (seen.is_login or not problem.dialect) else ""
+    ends_it = problem.code in _ENDS_A_LOGIN or problem.code.startswith("refresh_token_")
+    return quoted(problem.code) if ends_it and (seen.is_login or not problem.dialect) else ""
 
 
-def _over(seen: Seen) -> str:
+def _server_failed(seen: Seen) -> str:
     return told(seen.problem) if seen.problem.status >= 500 else ""
 
 
@@ -193,7 +193,7 @@ _CHALLENGES = (
     b"cf-turnstile",
     b"attention required! | cloudflare",
 )
-_OVER = frozenset({"invalid_grant", "account_deactivated"})
+_ENDS_A_LOGIN = frozenset({"invalid_grant", "account_deactivated"})
 _REFUSED_TEXTS = (
     "context_length_exceeded",
     "string_above_max_length",
@@ -208,7 +208,7 @@ _REFUSED_TEXTS = (
     "unsupported_value",
 )
 """What is unmistakably about the request, whatever the status beside it."""
-_EMPTY_PURSE = ("insufficient_quota", "billing_hard_limit_reached", "usage_not_included")
+EMPTY_PURSE = ("insufficient_quota", "billing_hard_limit_reached", "usage_not_included")
 _NO_SUCH_MODEL = ("model_not_found", "model_not_supported", "unsupported_model", "model_decommissioned")
 
 COMMON: Table = (
@@ -217,7 +217,7 @@ COMMON: Table = (
     Row(said(*_REFUSED_TEXTS), "caller"),
     Row(kind("context_too_long", "too_large"), "caller"),
     Row(both(kind("internal"), status(400, 405, 411, 413, 414, 415, 422, 431)), "caller", kind="invalid_request"),
-    Row(said(*_EMPTY_PURSE), "billing", "account"),
+    Row(said(*EMPTY_PURSE), "billing", "account"),
     Row(kind("billing"), "billing", "account"),
     Row(kind("quota"), "exhausted", "account"),
     Row(kind("rate_limit"), "quota", "model"),
@@ -232,7 +232,7 @@ COMMON: Table = (
     Row(kind("unreachable", "gateway_timeout"), "network", "model"),
     Row(kind("bad_gateway"), "broken", "model"),
     Row(kind("unsupported"), "caller"),
-    Row(_over, "broken", "model"),  # a server that calls its own failure an invalid request
+    Row(_server_failed, "broken", "model"),  # a server that calls its own failure an invalid request
     Row(anything, "caller"),
 )
 _REDIRECTED = Row(anything, "broken", "model")

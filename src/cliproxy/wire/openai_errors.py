@@ -247,7 +247,8 @@ def _error_in(value: object, depth: int = 0) -> Mapping[str, object] | None:
     message = fields.get("message") or fields.get("msg")
     if isinstance(message, str) and message.lstrip().startswith(("{", "[")):
         return _error_in(_decoded(message.encode()), depth + 1) or fields
-    return fields if isinstance(message, str) or "code" in fields else None
+    is_error = isinstance(message, str) or "code" in fields or _text(fields, "type") in _KIND_OF_WORD
+    return fields if is_error else None
 
 
 def _complaint(entry: object) -> str:

@@ -35,7 +35,7 @@ from cliproxy.routing.accounts import Account, Served
 from cliproxy.routing.catalog import Candidate
 from cliproxy.routing.turns import LOW
 from cliproxy.server.management import shelves
-from cliproxy.server.management.auth_files import settled, worded
+from cliproxy.server.management.auth_files import worded
 from cliproxy.server.management.base import Answer, Asked, Operation, Parameter, Row, Schema, told
 from cliproxy.server.management.roster import Member, Place, key_of, members, problem_of
 from cliproxy.server.management.shelves import Shelf
@@ -261,7 +261,8 @@ async def _set(plane: Plane, asked: Asked) -> Answer:
         await _set_file(plane, member, is_disabled=wanted.disabled)
     else:
         await plane.desk.change(partial(_set_key, plane, wanted))
-    now = (await asyncio.to_thread(members, plane)).get(wanted.id)
+    known = (await asyncio.to_thread(members, plane)).values()
+    now = next((one for one in known if one.label == member.label), None)  # of doubles, ids may change places
     return told({"status": "ok", "account": None if now is None else _shown(plane, now)})
 
 
@@ -287,6 +288,8 @@ async def _set_file(plane: Plane, member: Member, *, is_disabled: bool) -> None:
         raise Conflict(f"invalid auth file: {error}") from error
     except (OSError, BadName) as error:
         raise worded(error, "write") from error
+    finally:
+        await plane.accounts.look()
 
 
 def _set_key(plane: Plane, wanted: _Switch, draft: Draft, config: Config) -> None:
@@ -439,7 +442,7 @@ ROWS: tuple[Row, ...] = (
                 refusals={400: "`invalid limit: ...` or `invalid state: ...`"},
             ),
             "PATCH": Operation(
-                handle=settled(_set),
+                handle=_set,
                 summary="Take an account out of use, or back into it: in its file, or in its entry of the configuration",
                 bodies={"application/json": object_of({"id": _TEXT, "disabled": _FLAG})},
                 answers={

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import get_args
 
 from cliproxy.canon.errors import InvalidRequest, NotFound
 from cliproxy.gateway.decisions import Decision, Decisions
 from cliproxy.gateway.plane import Plane
-from cliproxy.gateway.retelling import Line, Outcome, line_of, sentences_of, story_of
+from cliproxy.gateway.retelling import Outcome, sentences_of
+from cliproxy.gateway.stories import Line, line_of, story_of
 from cliproxy.gateway.tally import Tally
 from cliproxy.server.management.accounts import object_of, page_size
 from cliproxy.server.management.base import Answer, Asked, Operation, Parameter, Row, Schema, told
@@ -20,13 +22,19 @@ _GONE = "there is no such request: only the newest 2,000 since the start are kep
 
 
 async def _list(plane: Plane, asked: Asked) -> Answer:
+    """What is over changes no more, so it is put into words in a thread: that takes some hundredths of a second where all
+    that is kept has to be looked through."""
     limit = page_size(asked, _USUAL, _MOST)
     decisions = plane.runtime.decisions
-    wanted = _Wanted(asked)
-    before = _before(decisions, asked.first("after") or "")
+    wanted, before = _Wanted(asked), _before(decisions, asked.first("after") or "")
+    kept = [one for one in decisions.newest() if before is None or one.number < before]
+    return await asyncio.to_thread(_page, kept, wanted, limit)
+
+
+def _page(kept: list[Decision], wanted: _Wanted, limit: int) -> Answer:
     lines: list[Line] = []
-    for decision in decisions.newest():
-        if (before is None or decision.number < before) and (line := wanted.line(decision)) is not None:
+    for decision in kept:
+        if (line := wanted.line(decision)) is not None:
             if len(lines) == limit:
                 return told({"requests": lines, "next": lines[-1].number})
             lines.append(line)

@@ -106,12 +106,10 @@ def key_of(config: Config, runtime: Runtime, wanted: str) -> Place | None:
 
 def problem_of(accounts: Accounts, member: Member) -> tuple[str, bool]:
     """What is wrong with a file or its login, and whether it cannot serve because of that."""
-    if member.problem:
-        return member.problem, True
-    if not member.is_file:
-        return "", False
-    standing = accounts.standing(member.source)
-    return standing.problem, standing.account is None or standing.renewals.is_dead
+    if member.problem or not member.is_file:
+        return member.problem, bool(member.problem)
+    renewals = accounts.vault.renewals(member.source)
+    return renewals.problem, renewals.is_dead
 
 
 def _section(label: str, plain_from: int) -> str:
