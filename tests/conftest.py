@@ -8,14 +8,14 @@ import pytest
 from cliproxy.simulator import Simulator
 from serving import EDGES, STANDARD, Serving, Start, all_ended
 
-SOCKET_ROOMS = frozenset({"cli", "flows", "management", "server", "simulator", "transport"})
+SLOW_ROOMS = frozenset({"cli", "flows", "management", "server", "simulation", "simulator", "transport"})
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of these folders open sockets or start programs; `make unit` leaves them out."""
+    """Tests of these folders open sockets, start programs or live through simulated weeks; `make unit` leaves them out."""
     for item in items:
-        if item.path.relative_to(config.rootpath / "tests").parts[0] in SOCKET_ROOMS:
+        if item.path.relative_to(config.rootpath / "tests").parts[0] in SLOW_ROOMS:
             item.add_marker("flow")
 
 

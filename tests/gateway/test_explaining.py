@@ -30,7 +30,7 @@ from cliproxy.gateway.retelling import CHOSEN, PROBLEMS, meaning_of, outcome_of,
 from cliproxy.gateway.stories import line_of, story_of
 from cliproxy.gateway.tally import LEFT, Absent, Tally, Try
 from cliproxy.routing.accounts import Account
-from cliproxy.routing.catalog import Candidate, Route, Tier
+from cliproxy.routing.catalog import Candidate, Outline
 from cliproxy.routing.health import Rest
 from cliproxy.routing.limits import Limit
 from cliproxy.routing.pool import Absence, Lease, Why
@@ -272,12 +272,8 @@ def test_every_cause_reads_well_in_every_place(cause: Fault) -> None:
 # -- requests
 
 
-def _route(*tiers: str, model: str = MODEL) -> Route:
-    shown = [
-        Tier(-number, tuple(Candidate(ACCOUNTS[name], model) for name in names), {})
-        for number, names in enumerate(tiers)
-    ]
-    return Route(model, tuple(shown))
+def _route(*tiers: str, model: str = MODEL) -> Outline:
+    return Outline(model, tuple((-number, len(names)) for number, names in enumerate(tiers)))
 
 
 def _verdict(fault: Fault = "quota", scope: Scope = "model", wait: float | None = 41.0, status: int = 429) -> Verdict:
@@ -288,10 +284,10 @@ def _verdict(fault: Fault = "quota", scope: Scope = "model", wait: float | None 
 class Request:
     """A request that is told step by step; each takes 0.2 s, unless it says otherwise."""
 
-    def __init__(self, *routes: Route, dialect: str = "anthropic", asked: str = MODEL, stream: bool = False) -> None:
+    def __init__(self, *routes: Outline, dialect: str = "anthropic", asked: str = MODEL, stream: bool = False) -> None:
         self.tally = Tally(dialect, asked, is_stream=stream)
         self.tally.began = self.now = 500.0
-        self.tally.routes = list(routes) or [_route("ab")]
+        self.tally.routes = routes or (_route("ab"),)
 
     def tries(self, name: str, why: Why = "turn", *, probe: bool = False, sent: bool = True) -> Try:
         candidate = Candidate(ACCOUNTS[name], MODEL)
@@ -315,15 +311,15 @@ class Request:
 
     def waits(self, seconds: float) -> "Request":
         self.now += seconds
-        self.tally.waits.append(seconds)
+        self.tally.waits += (seconds,)
         return self
 
     def passes(self, *absences: tuple[str, Fault, float]) -> "Request":
         shown = [
-            Absence(Candidate(ACCOUNTS[name], MODEL), "", cause, until, POLICIES[cause].is_soft)
+            Absence(Candidate(ACCOUNTS[name], MODEL), "", cause, until, "header", POLICIES[cause].is_soft)
             for name, cause, until in absences
         ]
-        self.tally.absent = Absent(self.now, tuple(shown))
+        self.tally.absent = Absent(MODEL, self.now, tuple(shown))
         return self
 
     def told(self, kind: Kind, status: int, retry_after: float | None = None) -> "Request":
@@ -349,7 +345,8 @@ def test_a_request_that_moved_on_is_told_as_a_story() -> None:
 
     assert told == [
         "`claude-sonnet-4-5` was asked for by an Anthropic client.",
-        "3 accounts serve it; `b.json` was passed over: out of quota, and not to be asked before 14:02:11 UTC.",
+        "3 accounts serve it; `b.json` was passed over: out of quota, resting until 14:02:11 UTC (its vendor"
+        " said so in the headers of its answer).",
         "`a.json` was asked in its turn and refused with 429 after 0.2 s: out of quota for 41 s (its vendor said so in"
         " the headers of its answer).",
         "`c.json` was asked next and answered after 0.8 s.",
@@ -440,7 +437,7 @@ def test_a_failure_that_no_vendor_answered_has_no_status() -> None:
 
 def test_nobody_knows_the_model() -> None:
     request = Request(asked="gpt-9", dialect="openai-chat")
-    request.tally.routes = []
+    request.tally.routes = ()
 
     told = sentences_of(request.told("model_not_found", 404).over())
 
@@ -456,8 +453,9 @@ def test_all_rest() -> None:
     told = sentences_of(request.waits(30).told("rate_limit", 429, 11.0).over())
 
     assert told[1:] == [
-        "2 accounts serve it; `a.json` was passed over: out of quota, and not to be asked before 12:00:41 UTC; `b.json` was"
-        " passed over: the quota of its plan or of the day is used up, and not to be asked before 13:00:41 UTC.",
+        "2 accounts serve it; `a.json` was passed over: out of quota, resting until 12:00:41 UTC (its vendor said so in"
+        " the headers of its answer); `b.json` was passed over: the quota of its plan or of the day is used up, resting"
+        " until 13:00:41 UTC (its vendor said so in the headers of its answer).",
         "The caller was told, after 30 s: out of quota for now (429), and to come back in 11 s.",
     ]
 

@@ -130,8 +130,8 @@ class CountingPool(Pool):
         self.ends: dict[int, int] = {}
         self._kept = []
 
-    def acquire(self, *arguments):
-        lease = super().acquire(*arguments)
+    def acquire(self, *arguments, **named):
+        lease = super().acquire(*arguments, **named)
         if lease is not None:
             self._kept.append(lease)
             self.leases[id(lease)] = []

@@ -92,7 +92,7 @@ def test_who_rests_is_passed_over_with_the_reason(scene: Scene) -> None:
     (passed,) = story["passed_over"]
     assert (passed["label"], passed["cause"], passed["scope"]) == ("claude-api-key[0]", "quota", "account")
     assert passed["until"].endswith("Z")
-    assert "`claude-api-key[0]` was passed over: out of quota, and not to be asked before" in story["summary"]
+    assert "`claude-api-key[0]` was passed over: out of quota, resting until" in story["summary"]
 
 
 def test_all_rest_and_the_caller_is_told_so(scene: Scene) -> None:

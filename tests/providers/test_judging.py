@@ -246,7 +246,8 @@ def test_an_outage_tells_its_wait_to_callers_too():
     ("now_at", "wait"),
     [
         ("2030-01-08T16:00:00", 16 * 3600),  # standard time: 8 in the morning there
-        ("2030-03-10T09:59:00", 22 * 3600 + 60),  # the last minute of it
+        ("2030-03-10T09:59:00", 21 * 3600 + 60),  # the last minute of it: the day has 23 hours
+        ("2030-11-03T07:30:00", 24 * 3600 + 1800),  # half past midnight of the day that has 25
         ("2030-03-17T17:46:40", 13 * 3600 + 800),  # daylight time
         ("2030-11-02T14:00:00", 17 * 3600),  # the day before it ends
         ("2030-07-01T06:59:59", 1),

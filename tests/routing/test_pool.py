@@ -436,8 +436,8 @@ def test_conversations_are_forgotten_after_their_time_and_beyond_a_bound():
 # ---- allowances -----------------------------------------------------------------------------------------------------
 
 
-def told(left: float, scope="account", resets_in: float | None = 60.0) -> tuple[Limit, ...]:
-    return (Limit("5h", scope, left=1.0), Limit("7d", scope, left=left, resets_in=resets_in))
+def told(left: float, resets_in: float | None = 60.0) -> tuple[Limit, ...]:
+    return (Limit("5h", left=1.0), Limit("7d", left=left, resets_in=resets_in))
 
 
 def watched(*accounts: Account):
@@ -448,49 +448,41 @@ def watched(*accounts: Account):
 
 def test_an_account_below_the_watermark_is_used_last():
     pool, where = watched(account("a", priority=1), account("b"))
-    lease = pool.acquire(where, 0)
-    pool.observe(lease, 0, told(0.04), is_success=True)
-    end(pool, lease, 0)
+    pool.mark("a", "", 0, told(0.04))
 
     assert picks(pool, where, 2, now=1) == ["b", "b"]
     end(pool, pool.acquire(where, 1), 1, verdict(wait=100))
     assert [pool.acquire(where, 2).candidate.account.id, pool.acquire(where, 2).why] == ["a", "low"]
 
 
+def test_a_mark_for_one_model_leaves_the_others():
+    pool = Pool()
+    pool.watermark = 0.05
+    pool.mark("a", "m", 0, told(0.0))
+
+    assert picks(pool, route(*ABC), 3) == ["b", "c", "b"]
+    assert picks(pool, route(*ABC, model="n"), 1) == ["a"]
+
+
 def test_it_is_in_line_again_when_its_allowance_is_full_or_said_to_be():
     for later, more in ((61, None), (2, told(0.5))):
         pool, where = watched(account("a", priority=1), account("b"))
-        lease = pool.acquire(where, 0)
-        pool.observe(lease, 0, told(0.0), is_success=True)
+        pool.mark("a", "", 0, told(0.0))
         assert picks(pool, where, 1, now=1) == ["b"]
 
         if more:
-            pool.observe(lease, 2, more, is_success=True)
+            pool.mark("a", "", 2, more)
 
         assert picks(pool, where, 1, now=later) == ["a"]
 
 
-def test_headers_that_tell_of_allowance_end_the_rest_of_their_scope():
+def test_a_slow_answer_with_allowance_left_ends_no_rest_that_began_after_it_was_asked_for():
     pool, where = watched(account("a"))
     slow, quick = pool.acquire(where, 0), pool.acquire(where, 0)
     end(pool, quick, 1, verdict("exhausted", 3600, "account"))
-    pool.observe(slow, 2, told(0.3, "model"), is_success=True)
-    pool.observe(slow, 2, told(0.0), is_success=True)
-    pool.observe(slow, 0.5, told(0.3), is_success=True)
-    pool.observe(slow, 2, told(0.3), is_success=False)
-    assert pool.acquire(where, 2) is None
 
-    pool.observe(slow, 2, told(0.3), is_success=True)
-
-    assert pool.acquire(where, 2) is not None
-
-
-def test_they_end_no_rest_of_another_cause():
-    pool, where = watched(account("a"))
-    slow, quick = pool.acquire(where, 0), pool.acquire(where, 0)
-    end(pool, quick, 1, verdict("billing", scope="account"))
-
-    pool.observe(slow, 2, told(0.9), is_success=True)
+    pool.mark("a", "", 2, told(0.3))
+    end(pool, slow, 2)
 
     assert pool.acquire(where, 2) is None
 
@@ -646,11 +638,9 @@ class PoolMachine(RuleBasedStateMachine):
         lease = self.leases.pop(data.draw(st.integers(0, len(self.leases) - 1)))
         end(self.pool, lease, self.now, verdict(fault, wait, scope))
 
-    @precondition(lambda self: self.leases)
-    @rule(data=st.data(), left=st.floats(0, 1), scope=st.sampled_from(["model", "account"]), is_success=st.booleans())
-    def tell(self, data, left, scope, is_success):
-        lease = data.draw(st.sampled_from(self.leases))
-        self.pool.observe(lease, self.now, told(left, scope), is_success=is_success)
+    @rule(name=st.sampled_from(NAMES), left=st.floats(0, 1), model=st.sampled_from(["", "m", "n"]))
+    def tell(self, name, left, model):
+        self.pool.mark(name, model, self.now, told(left))
 
     @rule(name=st.sampled_from(NAMES))
     def wake(self, name):

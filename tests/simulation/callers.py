@@ -10,6 +10,7 @@ from cliproxy.dialects import anthropic, gemini, openai_chat, openai_responses
 from cliproxy.dialects.base import Dialect
 from cliproxy.gateway.calls import Call
 from cliproxy.gateway.snapshot import Snapshot
+from cliproxy.routing.catalog import Route
 from cliproxy.routing.pool import Lease
 from cliproxy.wire.http import Headers
 
@@ -18,12 +19,14 @@ _MARK = re.compile(rb"mark-(\d+)-")
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """`end` and `error` are what a stream ends with, well or not."""
+    """`end` and `error` are what a stream ends with, well or not. `repeats`: the end of a stream has all of its content
+    once more, or the last of it."""
 
     dialect: Dialect
     body: bytes
     end: re.Pattern[bytes]
     error: re.Pattern[bytes]
+    repeats: bool = False
 
     def call(self, model: str, text: str, headers: Headers, request_id: str, *, is_stream: bool) -> Call:
         body = self.body % (model.encode(), text.encode(), b"true" if is_stream else b"false")
@@ -49,18 +52,20 @@ MANNERS = (
         b'{"model":"%b","input":"%b","stream":%b}',
         re.compile(rb"event: response\.(?:completed|incomplete)"),
         re.compile(rb"event: (?:response\.failed|error)"),
+        repeats=True,
     ),
     Manner(
         gemini.DIALECT,
-        b'{"labels":{"model":"%b"},"contents":[{"role":"user","parts":[{"text":"%b"}]}],"labels":{"stream":"%b"}}',
+        b'{"labels":{"model":"%b"},"contents":[{"role":"user","parts":[{"text":"%b"}]}],"x-stream":%b}',
         re.compile(rb'"finishReason"'),
         re.compile(rb'data: \{"error"'),
+        repeats=True,
     ),
 )
 
 
 class Exchange:
-    """See `gateway.exchange.Exchange`. `slow` seconds pass before anything more is taken."""
+    """See `gateway.exchange.Exchange`. `faults` are what was done to it that must not be."""
 
     method, path, query, headers, peer, request_id, recorder = "POST", "/", b"", (), "", "", None
 
@@ -139,6 +144,13 @@ class Request:
         self.refused_at: int | None = None
         """After how many events the same caller was told to come back now; None: it was not."""
 
+    @property
+    def route(self) -> Route:
+        """The model that is tried, or was last."""
+        route = self.snapshot.catalog.find(self.call.tally.routes[-1].model)
+        assert route is not None
+        return route
+
     async def tell(self, error: GatewayError) -> None:
         """What the edge does with a failure that the relay raises."""
         exchange, problem, dialect = self.exchange, error.problem, self.call.dialect
@@ -169,18 +181,12 @@ class Request:
         return self._wrong_stream(sent, marks)
 
     def _wrong_stream(self, sent: bytes, marks: list[bytes]) -> str:
-        if exchange_status(self) != 200:
+        if self.exchange.status != 200:
             return "" if not marks else "content under a status of failure"
         good, bad = list(self.manner.end.finditer(sent)), list(self.manner.error.finditer(sent))
         if len(good) + len(bad) != 1:
             return f"it has {len(good)} good ends and {len(bad)} errors"
         last = (good or bad)[0].start()
-        if _MARK.search(sent, last) and good and self.manner.dialect not in (gemini.DIALECT, openai_responses.DIALECT):
+        if _MARK.search(sent, last) and (bad or not self.manner.repeats):
             return "content after the end"
-        if bad and _MARK.search(sent, last):
-            return "content after an error"
         return "" if marks or bad else "a good end without content"
-
-
-def exchange_status(request: Request) -> int:
-    return request.exchange.status

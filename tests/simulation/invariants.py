@@ -6,7 +6,7 @@ The checks look from outside: at what vendors are asked, what callers get, and h
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cliproxy.canon.errors import GatewayError
 from cliproxy.gateway.runtime import Runtime
@@ -36,21 +36,21 @@ class _Passed:
     retries: int = 0
 
 
-@dataclass
 class Invariants:
-    seed: str
-    runtime: Runtime
-    breaches: dict[str, str] = field(default_factory=dict[str, str])
-    told: dict[Lease, Told] = field(default_factory=dict[Lease, Told])
-    events: int = 0
-    """How often anybody was asked, or a vendor refused."""
-    is_even: bool = True
-    """Nothing has happened yet that gives accounts different shares than the strategy says."""
-    retries: int = 0
+    """`events` counts how often anybody was asked, or a vendor refused. `told` are refusals under way, `latest_end` is
+    until when rests may last at most, by account and model (monotonic seconds). `is_even`: nothing has happened so far
+    that gives accounts other shares than the strategy says."""
 
-    def __post_init__(self) -> None:
+    def __init__(self, seed: int, runtime: Runtime) -> None:
+        self.seed = seed
+        self.runtime = runtime
+        self.breaches: dict[str, str] = {}
+        self.told: dict[Lease, Told] = {}
+        self.events = 0
+        self.latest_end: dict[tuple[str, str], float] = {}
+        self.is_even = True
+        self._retries = 0
         self._under_way: dict[str, list[tuple[Lease, float]]] = {}
-        self._latest_end: dict[tuple[str, str], float] = {}
         self._touched: dict[str, int] = {}
         self._woken_at: dict[str, float] = {}
         self._stated: dict[tuple[str, str], tuple[float, float]] = {}
@@ -106,7 +106,7 @@ class Invariants:
             request.route_number, request.first_try, request.began = len(tally.routes), len(tally.tries) - 1, now
         tries = tally.tries[request.first_try :]
         accounts = {one.lease.candidate.account.id for one in tries}
-        spent = sum(_spends(one) for one in tries)
+        spent = _spent(tries)
         if now - request.began >= OVERALL:
             self.breach("bounded time", f"another account is asked after {now - request.began:.1f} s")
         if config.max_retry_credentials and len(accounts) > config.max_retry_credentials:
@@ -117,20 +117,20 @@ class Invariants:
                 f"{len(tries)} attempts with {len(accounts)} accounts, {config.request_retry} retries",
             )
         if spent > config.request_retry:
-            self.breach("bounded retries", f"{spent} attempts failed softly, {config.request_retry} may be retried")
+            self.breach("bounded retries", f"{spent} retries were spent of {config.request_retry}")
         before = [one for one in tries[:-1] if one.lease.candidate.account.id == lease.candidate.account.id]
-        if before and _spends(before[-1]):
-            pause = now - before[-1].spoke
-            if pause < min(_SHORTEST_PAUSE, config.max_retry_interval) - _EPSILON:
-                self.breach("no account twice without a pause", f"{pause:.3f} s")
+        if before and (last := before[-1]).verdict is not None:
+            pause, least = now - last.spoke, min(_SHORTEST_PAUSE, config.max_retry_interval) - _EPSILON
+            if last.verdict.scope == "none" or (_spends(last) and pause < least):
+                self.breach("no account twice without a pause", f"{pause:.3f} s after {last.verdict.fault}")
 
     def _best_comes_first(self, request: Request, lease: Lease, now: float) -> None:
-        route = request.call.tally.routes[-1]
+        route = request.route
         tries = request.call.tally.tries[request.first_try :]
         limit = request.snapshot.config.max_retry_credentials
         if len(tries) > 1:
             self.is_even = False
-            self.retries += 1
+            self._retries += 1
         self._passed.pop((route.model, lease.candidate.account.id), None)
         if lease.why == "session":
             return
@@ -183,9 +183,9 @@ class Invariants:
             return
         passed = self._passed.get(key)
         if passed is None:
-            passed = self._passed[key] = _Passed(0, self.retries)
+            passed = self._passed[key] = _Passed(0, self._retries)
         passed.count += is_first
-        if passed.count > 2 * (len(tier.candidates) + self.retries - passed.retries):
+        if passed.count > 2 * (len(tier.candidates) + self._retries - passed.retries):
             self.breach(
                 "whoever is ready has a turn", f"{candidate.account.label} was passed over {passed.count} times"
             )
@@ -230,8 +230,9 @@ class Invariants:
     def woken(self, account: str) -> None:
         """Somebody says that it is well again."""
         self._woken_at[account] = self.runtime.monotonic()
-        for key in [key for key in self._stated if key[0] == account]:
-            del self._stated[key]
+        for known in (self._stated, self.latest_end):
+            for key in [key for key in known if key[0] == account]:
+                del known[key]
 
     def _is_proved(self, lease: Lease) -> None:
         """A success says that a limit is over that was stated before the request was sent."""
@@ -254,7 +255,7 @@ class Invariants:
         if stated is not None and attempt.spoke > self._woken_at.get(account.id, -1.0):
             self._stated[key] = max(self._stated.get(key, (0.0, 0.0)), (stated, attempt.spoke))
         end = attempt.spoke + policy.longest_rest + _EPSILON if stated is None else stated + _ROUNDED
-        end = self._latest_end[key] = max(end, self._latest_end.get(key, 0.0))
+        end = self.latest_end[key] = max(end, self.latest_end.get(key, 0.0))
         rest = self.runtime.pool.rests(account.id).get(key[1])
         if _is_hard(rest) and rest.until > end:
             self.breach("a rest ends in time", f"{account.label} rests until {rest.until:.1f}, {end:.1f} at the latest")
@@ -291,7 +292,7 @@ class Invariants:
             return
         tried = {one.lease.candidate.account.id for one in tries}
         strategy = self.runtime.snapshot.config.routing.strategy
-        candidates = [one for one in tally.routes[0].candidates if strategy != "weighted" or one.account.weight]
+        candidates = [one for one in request.route.candidates if strategy != "weighted" or one.account.weight]
         away = [until for one in candidates if (until := self._away_until(one, now))]
         serving = [one for one in candidates if not self._away_until(one, now)]
         unasked = next((one.account.label for one in serving if one.account.id not in tried), "")
@@ -311,15 +312,15 @@ class Invariants:
 
     def _has_come_in_vain(self, request: Request, refused_at: int) -> None:
         """Who came when it was told may be refused again if somebody else has asked since, or a vendor has spoken."""
-        for candidate in request.call.tally.routes[-1].candidates:
+        for candidate in request.route.candidates:
             account = candidate.account.id
             if self._touched.get(account, 0) > refused_at:
                 return
         self.breach("who comes back in time is served", f"request {request.number} was refused again, nobody was asked")
 
-    def _had_reason(self, request: Request, tries: list[Try], now: float) -> bool:
+    def _had_reason(self, request: Request, tries: tuple[Try, ...], now: float) -> bool:
         config = request.snapshot.config
-        if now - request.began >= OVERALL or sum(_spends(one) for one in tries) > config.request_retry:
+        if now - request.began >= OVERALL or _spent(tries) > config.request_retry:
             return True
         if (
             config.max_retry_credentials
@@ -361,3 +362,18 @@ def _is_hard(rest: Rest | None) -> bool:
 
 def _spends(attempt: Try) -> bool:
     return attempt.verdict is not None and POLICIES[attempt.verdict.fault].spends_retry
+
+
+def _spent(tries: tuple[Try, ...]) -> int:
+    """Retries: one for each soft failure, and one for each account that was waited for while it rested."""
+    spent = 0
+    rested: set[str] = set()
+    for attempt in tries:
+        account = attempt.lease.candidate.account.id
+        spent += account in rested
+        rested.discard(account)
+        if _spends(attempt):
+            spent += 1
+        else:
+            rested.add(account)
+    return spent

@@ -13,10 +13,12 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from math import ceil
 
-from cliproxy.providers.gemini import until_midnight_pacific
 from cliproxy.wire.http import Headers
 
+HOUR = 3600.0
 DAY = 86_400.0
+_END_OF_SUMMER = 1_793_523_600.0
+"""1 November 2026, two o'clock in California."""
 _JSON = (b"content-type", b"application/json")
 _EVENTS = (b"content-type", b"text/event-stream")
 
@@ -147,7 +149,6 @@ class Style:
     is used up: name, `now`, the true epoch, when it is full again."""
 
     name: str
-    section: str
     words: Words
     ways: tuple[tuple[str, float, bool], ...]
     full: Callable[[str, float, float, float], Told]
@@ -311,7 +312,14 @@ def _nothing_left(windows: Iterable[tuple[str, int, int, float]], now: float, at
 
 
 def midnight_pacific(now: float, at: float) -> float:
-    return now + until_midnight_pacific(at)
+    """When the day ends in California; `now` is `at` epoch seconds. It is 7 hours behind in summer, else 8."""
+    end = _next(7, at)
+    return now - at + (end if end < _END_OF_SUMMER else _next(8, max(at, _END_OF_SUMMER)))
+
+
+def _next(hour: int, at: float) -> float:
+    """The next time at which it is `hour` o'clock, UTC."""
+    return at + DAY - (at - hour * HOUR) % DAY
 
 
 # -- troubles: status, body, what it may be taken for
@@ -370,25 +378,25 @@ _COMPATIBLE_TROUBLES = _OPENAI_TROUBLES | {"billing": (402, '{"error":{"message"
 
 STYLES = (
     Style(
-        "claude", "claude-api-key", ANTHROPIC, (("requests", 60.0, False),), _claude_key_full, _claude_key_left, _ANTHROPIC_TROUBLES,
+        "claude", ANTHROPIC, (("requests", 60.0, False),), _claude_key_full, _claude_key_left, _ANTHROPIC_TROUBLES,
     ),
     Style(
-        "claude-plan", "", ANTHROPIC, (("5h", 5 * 3600.0, False), ("7d", 7 * DAY, False)), _claude_plan_full, _claude_plan_left,
+        "claude-plan", ANTHROPIC, (("5h", 5 * 3600.0, False), ("7d", 7 * DAY, False)), _claude_plan_full, _claude_plan_left,
         _CLAUDE_PLAN_TROUBLES, is_login=True,
     ),
     Style(
-        "codex", "codex-api-key", RESPONSES, (("requests", 60.0, True),), _openai_full, _openai_left, _OPENAI_TROUBLES,
+        "codex", RESPONSES, (("requests", 60.0, True),), _openai_full, _openai_left, _OPENAI_TROUBLES,
     ),
     Style(
-        "codex-plan", "", RESPONSES, (("5h", 5 * 3600.0, False), ("7d", 7 * DAY, False)), _codex_plan_full, _codex_plan_left,
+        "codex-plan", RESPONSES, (("5h", 5 * 3600.0, False), ("7d", 7 * DAY, False)), _codex_plan_full, _codex_plan_left,
         _CODEX_PLAN_TROUBLES, is_login=True,
     ),
     Style(
-        "gemini", "gemini-api-key", GEMINI, (("Minute", 60.0, True), ("Day", 0.0, True)), _gemini_full, _nothing_left,
+        "gemini", GEMINI, (("Minute", 60.0, True), ("Day", 0.0, True)), _gemini_full, _nothing_left,
         _GOOGLE_TROUBLES,
     ),
     Style(
-        "compatible", "openai-compatibility", CHAT, (("minute", 60.0, True), ("day", DAY, True)), _compatible_full,
+        "compatible", CHAT, (("minute", 60.0, True), ("day", DAY, True)), _compatible_full,
         _nothing_left, _COMPATIBLE_TROUBLES,
     ),
 )  # fmt: skip

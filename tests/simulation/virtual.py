@@ -1,8 +1,7 @@
 """An event loop whose time is a number: when nothing is ready it jumps to the next timer, so that weeks take seconds.
 
 There is no I/O and there are no threads: what waits for anything but a timer or another task waits for ever, which ends
-the run with `Stuck`. Timers that are due at the same moment run in the order in which they were set, so one program
-always runs in one way.
+the run with `Stuck`. The same program always runs in the same way.
 """
 
 from __future__ import annotations

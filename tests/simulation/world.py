@@ -10,13 +10,15 @@ import asyncio
 import json
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import inf
 
+from msgspec import structs
+
 from cliproxy.canon.errors import BrokenAnswer, GatewayError, Unreachable, UpstreamTimeout
 from cliproxy.config.document import read
-from cliproxy.config.schema import Config
+from cliproxy.config.schema import ClaudeKey, CodexKey, Config, GeminiKey, Model, OpenAICompatibility, UpstreamEntry
 from cliproxy.gateway.allowances import Allowances
 from cliproxy.gateway.relay import relay
 from cliproxy.gateway.runtime import Runtime
@@ -31,14 +33,15 @@ from cliproxy.wire.http import Headers, HttpRequest
 from cliproxy.wire.secrets import Secret
 from simulation import vendors
 from simulation.callers import MANNERS, Request
-from simulation.invariants import Invariants
-from simulation.vendors import DAY, STYLES, Style, Told
+from simulation.invariants import PROBE, Invariants
+from simulation.vendors import DAY, HOUR, STYLES, Style, Told
 
 EPOCH = 1_793_000_000.0
 """26 October 2026: summer time ends in California while the world runs."""
 _MODELS = ("m1", "m2", "m3")
 _NAME = re.compile(rb"key-\d{5}")
 _LONGEST_HANG = 600.0
+"""Nothing upstream keeps a silent connection for longer."""
 _OUTAGE_KINDS = (
     "status",
     "refused",
@@ -54,10 +57,10 @@ _OUTAGE_KINDS = (
 
 @dataclass(frozen=True)
 class Scale:
-    """How large a world is. `days` is the longest it may take."""
+    """How large a world is: the least and the most accounts, and the longest that it may take."""
 
     accounts: tuple[int, int] = (2, 60)
-    requests: int = 90
+    requests: int = 80
     days: float = 21.0
 
 
@@ -171,7 +174,7 @@ class _Tokens:
         return Secret(holder.key)
 
 
-Serve = Callable[[Runtime, Snapshot, Request], "asyncio.Future[None] | object"]
+Served = Callable[[Runtime, Snapshot, Request], Awaitable[None]]
 
 
 async def serve(runtime: Runtime, snapshot: Snapshot, request: Request) -> None:
@@ -181,7 +184,7 @@ async def serve(runtime: Runtime, snapshot: Snapshot, request: Request) -> None:
 class World:
     """`pool` and `served` are what is driven; tests of the checks put in others, with a defect."""
 
-    def __init__(self, seed: int, scale: Scale, pool: type[Pool] = Pool, served: Callable[..., object] = serve) -> None:
+    def __init__(self, seed: int, scale: Scale, pool: type[Pool] = Pool, served: Served = serve) -> None:
         self.seed = seed
         self.random = random.Random(seed)
         self.scale = scale
@@ -211,7 +214,7 @@ class World:
         runtime.pool = pool(config.routing.strategy, runtime.random.random, runtime.pool._on_wake)
         runtime.allowances = Allowances(runtime.pool, self._loop.time, self.epoch)
         runtime.tokens = _Tokens(self)
-        self.invariants = Invariants(str(seed), runtime)
+        self.invariants = Invariants(seed, runtime)
         self._publish(config)
         self.invariants.is_even = True
 
@@ -321,32 +324,21 @@ class World:
             },
             "timeouts": {"first-event": dice.choice((0, 0, 20, 60)), "idle": dice.choice((60, 300))},
             "models": {"fallbacks": {"m1": ["m2"]} if dice.random() < 0.15 else {}},
+            "endpoints": {name: {"base-url": f"http://{name}-plan.test"} for name in ("claude", "codex")},
         }
 
     def _config(self, *, is_level: bool = False) -> Config:
         """The configuration as it stands in its file. `is_level`: every account has the same rank and share."""
-        settings = dict(self.settings)
-        sections: dict[str, list[object]] = {}
-        for holder in self.holders.values():
-            style = holder.style
-            if style.is_login or not holder.is_configured:
-                continue
-            entry: dict[str, object] = {
-                "base-url": f"http://{style.name}.test",
-                "models": [{"name": _upstream_name(style, model), "alias": model} for model in holder.models],
-                "priority": 0 if is_level else holder.priority,
-                "weight": 1 if is_level else holder.weight,
-            }
-            if style.section == "openai-compatibility":
-                entry |= {"name": holder.name, "api-keys": [holder.key]}
-            else:
-                entry["api-key"] = holder.key
-            sections.setdefault(style.section, []).append(entry)
-        endpoints = {name: {"base-url": f"http://{name}-plan.test"} for name in ("claude", "codex")}
-        text = {**settings, **sections, "endpoints": endpoints, "api-keys": ["caller"]}
+        text = dict(self.settings)
         if is_level:
             text["routing"] = {"strategy": "round-robin", "session-affinity": False}
-        return read(json.dumps(text)).config
+        sections: dict[str, list[UpstreamEntry]] = {}
+        for holder in self.holders.values():
+            if not holder.style.is_login and holder.is_configured:
+                sections.setdefault(holder.style.name, []).append(_entry(holder, is_level=is_level))
+        # Entries are not read as text: with dozens of them that would take longer than all that follows.
+        entries = {_SECTIONS[name]: tuple(entries) for name, entries in sections.items()}
+        return structs.replace(read(json.dumps(text)).config, **entries)
 
     def _files(self, *, is_level: bool = False) -> Mapping[str, AccountFile]:
         return {
@@ -394,15 +386,12 @@ class World:
         self._publish(self._config())
 
     def _mend(self) -> None:
-        """The operator sees to an account: the vendor lets it in again, and it has a new credential."""
+        """The operator sees to an account: the vendor lets it in again, and the gateway is told."""
         holder = self.holders[self.random.choice(tuple(self.holders))]
-        self._mended(holder)
-
-    def _mended(self, holder: Holder) -> None:
         account = self.account_of(holder)
-        self.note(f"mended {holder.name}")
-        holder.spells.clear()
         if account is not None:
+            self.note(f"mended {holder.name}")
+            holder.spells.clear()
             self.runtime.pool.wake(account)
             self.invariants.woken(account)
 
@@ -433,7 +422,7 @@ class World:
 
     async def _serve(self, request: Request) -> None:
         try:
-            await self._served(self.runtime, request.snapshot, request)  # type: ignore[misc]
+            await self._served(self.runtime, request.snapshot, request)
         except GatewayError as error:
             request.error = error
         finally:
@@ -515,16 +504,10 @@ class World:
         for spell in holder.spells:
             if spell.holds(now, public):
                 return vendors.trouble(holder.style, spell.kind, model, at)
-        full = [
-            (window.end(public, now, at), window.name)
-            for window in holder.windows
-            if window.count(public) >= window.limit
-            and window.end(public, now, at)
-            and window.count(public) >= window.limit
-        ]
+        ends = [(window.end(public, now, at), window) for window in holder.windows]
+        full = [(end, window.name) for end, window in ends if window.count(public) >= window.limit]
         if not full:
             for window in holder.windows:
-                window.end(public, now, at)
                 window.take(public)
             return None
         if not holder.is_telling:
@@ -536,10 +519,8 @@ class World:
         now, at, words = self.now, self.true_epoch(), holder.style.words
         self._marks += 1
         mark = f"mark-{self._marks}-"
-        windows = (
-            (one.name, one.limit, one.count(model.rsplit("-", 1)[1]), one.end(model.rsplit("-", 1)[1], now, at))
-            for one in holder.windows
-        )
+        public = model.rsplit("-", 1)[1]
+        windows = ((one.name, one.limit, one.count(public), one.end(public, now, at)) for one in holder.windows)
         limits = holder.style.left(windows, now, at) if holder.is_telling else ()
         headers = vendors.served(is_stream, limits, at)
         pause = self.random.choice((0.0, 0.1, 3.0))
@@ -576,15 +557,14 @@ class World:
         for spells in self.outages.values():
             spells.clear()
         self._publish(self._config(is_level=True), is_level=True)
-        untils = [rest.until for name in self.runtime.snapshot.upstreams for rest in pool.rests(name).values()]
-        untils += [pool.low_until(name) for name in self.runtime.snapshot.upstreams]
-        await asyncio.sleep(max([until - self.now for until in untils if until != FOREVER] + [3600.0]) + 20.0)
+        ends = [end for end in invariants.latest_end.values() if end != FOREVER]
+        ends += [pool.low_until(name) for name in self.runtime.snapshot.upstreams]
+        await asyncio.sleep(max([end - self.now for end in ends] + [HOUR]) + 2 * PROBE)
         for holder in suspended:
             account = self.account_of(holder)
             if account is not None:
                 pool.wake(account, frozenset({"suspended"}))
         self._everybody_serves()
-        self._count_before = self._count
         for model in _MODELS:
             if self.runtime.snapshot.resolve(model) is not None:
                 self._ask(model)
@@ -614,6 +594,27 @@ class World:
             for candidate in missing.values():
                 state = "rests" if pool.standing(candidate, now)[0] == AWAY else "has no turn"
                 self.invariants.breach("nothing is for ever", f"{candidate.account.label} {state} for {model}")
+
+
+_SECTIONS = {
+    "claude": "claude_api_key",
+    "codex": "codex_api_key",
+    "gemini": "gemini_api_key",
+    "compatible": "openai_compatibility",
+}
+
+
+def _entry(holder: Holder, *, is_level: bool) -> UpstreamEntry:
+    key = Secret(holder.key)
+    shared = {
+        "base_url": f"http://{holder.style.name}.test",
+        "models": tuple(Model(name=_upstream_name(holder.style, model), alias=model) for model in holder.models),
+        "priority": 0 if is_level else holder.priority,
+        "weight": 1 if is_level else holder.weight,
+    }
+    if holder.style.name == "compatible":
+        return OpenAICompatibility(name=holder.name, api_keys=(key,), **shared)
+    return {"claude": ClaudeKey, "codex": CodexKey, "gemini": GeminiKey}[holder.style.name](api_key=key, **shared)
 
 
 def _upstream_name(style: Style, model: str) -> str:

@@ -7,7 +7,7 @@ before an account serves, and stay until it no longer does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import msgspec
 from msgspec import Struct
@@ -67,6 +67,11 @@ class Accounts:
         used keeps its old account for a moment, since it may be in the middle of being written."""
         async with self._looking:
             await self._folder.look(self._publish)
+
+    @property
+    def problems(self) -> Mapping[str, Trouble]:
+        """Files that are no accounts, by name."""
+        return self._folder.problems.copy()
 
     def mark(self, name: str) -> str:
         """See `Folder.mark`."""

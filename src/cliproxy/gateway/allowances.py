@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from cliproxy.providers.base import Upstream
 from cliproxy.routing.limits import Limit
-from cliproxy.routing.pool import Lease, Pool
+from cliproxy.routing.pool import Pool
 from cliproxy.wire.http import Headers
 
 _OFTEN_ENOUGH = 0.25
@@ -29,7 +29,7 @@ class Told(Struct, frozen=True):
 
 class _Last(Struct):
     upstream: Upstream
-    lease: Lease | None = None
+    model: str = ""
     headers: Headers | None = None
     came: float = 0.0
     read: float = float("-inf")
@@ -47,18 +47,18 @@ class Allowances:
         self._restored: dict[str, Told] = {}
         self._changed: set[str] = set()
 
-    def answered(self, upstream: Upstream, lease: Lease, headers: Headers) -> None:
-        """Take note of an answer that went well."""
+    def answered(self, upstream: Upstream, model: str, headers: Headers) -> None:
+        """Take note of an answer that went well. `model` is the upstream's name."""
         account = upstream.account.id
         last = self._last.get(account)
         if last is None:
             last = self._last[account] = _Last(upstream, told=self._restored.pop(account, None))
         now = self._monotonic()
-        last.upstream, last.lease, last.headers, last.came = upstream, lease, headers, now
+        last.upstream, last.model, last.headers, last.came = upstream, model, headers, now
         if now - last.read >= _OFTEN_ENOUGH:
             self._read(last)
 
-    def refused(self, upstream: Upstream, lease: Lease, headers: Headers, body: bytes) -> None:
+    def refused(self, upstream: Upstream, model: str, headers: Headers, body: bytes) -> None:
         """Take note of a refusal, whose body may tell of limits, too."""
         limits = upstream.provider.limits(headers, body, self._epoch())
         if limits:
@@ -67,7 +67,7 @@ class Allowances:
             if last is None:
                 last = self._last[account] = _Last(upstream, told=self._restored.pop(account, None))
             last.headers = None
-            self._note(last, lease, limits, self._monotonic(), is_success=False)
+            self._note(last, model, limits, self._monotonic())
 
     def told(self, account: str) -> Told | None:
         """What is known of an account's limits; None when its vendor has told nothing."""
@@ -97,24 +97,24 @@ class Allowances:
         self._restored.pop(account, None)
 
     def _read(self, last: _Last) -> None:
-        headers, lease = last.headers, last.lease
-        last.headers, last.read = None, last.came
-        if headers is None or lease is None:
+        headers, last.headers, last.read = last.headers, None, last.came
+        if headers is None:
             return
         upstream = last.upstream
         if any(name.startswith(upstream.provider.limit_prefixes) for name, _ in headers):
             limits = upstream.provider.limits(headers, b"", self._epoch())
             if limits:
-                self._note(last, lease, limits, last.came, is_success=True)
+                self._note(last, last.model, limits, last.came)
 
-    def _note(self, last: _Last, lease: Lease, limits: tuple[Limit, ...], came: float, *, is_success: bool) -> None:
+    def _note(self, last: _Last, model: str, limits: tuple[Limit, ...], came: float) -> None:
+        account = last.upstream.account.id
         known = {} if last.told is None else dict(last.told.limits)
-        for scope, key in (("account", ""), ("model", lease.candidate.model)):
+        for scope, key in (("account", ""), ("model", model)):
             if told := tuple(limit for limit in limits if limit.scope == scope):
                 known.pop(key, None)
                 known[key] = told
                 if len(known) > _MOST_MODELS:
                     del known[next(iter(known))]
+                self._pool.mark(account, key, came, told)
         last.told = Told(self._epoch() - (self._monotonic() - came), known)
-        self._changed.add(last.upstream.account.id)
-        self._pool.observe(lease, came, limits, is_success=is_success)
+        self._changed.add(account)

@@ -80,6 +80,7 @@ class Attempt:
         exchange: Exchange,
         lease: Lease,
         keepalive: Keepalive | None,
+        now: float,
     ) -> None:
         self.runtime = runtime
         self.snapshot = snapshot
@@ -90,7 +91,7 @@ class Attempt:
         self.upstream: Upstream = snapshot.upstreams[lease.candidate.account.id]
         self.secret = self.upstream.secret
         self.prepared: Prepared | None = None
-        self.attempt = call.tally.attempt(lease, runtime.monotonic())
+        self.attempt = call.tally.attempt(lease, now)
 
     async def run(self) -> None:
         """Raises Failure while another account may still answer, CallerFault when the request itself is wrong."""
@@ -182,7 +183,7 @@ class Attempt:
         """What the vendor's refusal means; its words about allowances are noted."""
         upstream, runtime = self.upstream, self.runtime
         verdict = upstream.provider.judge(upstream, refusal, runtime.epoch())
-        runtime.allowances.refused(upstream, self.lease, refusal.headers, refusal.body)
+        runtime.allowances.refused(upstream, self.lease.candidate.model, refusal.headers, refusal.body)
         return Failure(told_without(verdict, self.secret), refusal.headers)
 
     def _failure(self, problem: Problem, headers: Headers = ()) -> Failure:
@@ -201,19 +202,20 @@ class Attempt:
             body, counted = self._answered(answer, prepared, await answer.read(_MAX_ANSWER_BYTES))
         except UpstreamFault as error:
             raise self._failure(error.problem, answer.headers) from error
-        self._answers(answer)
+        told = self._answers(answer, prepared)
         tally = self.call.tally
         tally.answer = counted
-        told = _told(answer.headers) if prepared.is_native else ()
-        await self.exchange.reply(200, (*_JSON, *told, timing(tally, self.runtime.monotonic())), body)
+        await self.exchange.reply(200, (*_JSON, *told, timing(tally, self.attempt.spoke)), body)
         tally.status = 200
 
-    def _answers(self, answer: UpstreamAnswer) -> None:
-        """The account has answered well, as far as one can tell by now."""
+    def _answers(self, answer: UpstreamAnswer, prepared: Prepared) -> Headers:
+        """The account has answered well, as far as one can tell by now. What the caller may hear of its limits."""
         self.settle(None)
         upstream = self.upstream
-        if upstream.provider.limit_prefixes:
-            self.runtime.allowances.answered(upstream, self.lease, answer.headers)
+        told = _told(answer.headers)
+        if told and upstream.provider.limit_prefixes:
+            self.runtime.allowances.answered(upstream, self.lease.candidate.model, answer.headers)
+        return told if prepared.is_native else ()
 
     def _answered(self, answer: UpstreamAnswer, prepared: Prepared, body: bytes) -> tuple[bytes, Counted]:
         """The caller's body, and its counts. Raises UpstreamFault when the upstream's is no complete answer."""
@@ -239,15 +241,14 @@ class Attempt:
             held, is_over = await self._soon(answer, flow, keepalive, left)
         else:
             held, is_over = await self._until_content(answer, flow, keepalive)
-        self._answers(answer)
+        told = self._answers(answer, prepared)
         exchange = self.exchange
         keepalive.flow = flow
         keepalive.touch()
         if exchange.is_started:
             await exchange.send(held)
         else:
-            told = _told(answer.headers) if prepared.is_native else ()
-            spent = timing(tally, self.runtime.monotonic())
+            spent = timing(tally, self.attempt.spoke)
             headers = ((b"content-type", self.call.dialect.stream_type), *UNBUFFERED, *told, spent)
             await exchange.start(200, headers, held)
         if not is_over:

@@ -28,7 +28,8 @@ from cliproxy.routing.session import Session
 from cliproxy.routing.verdict import POLICIES, Fault, Verdict
 from cliproxy.wire.http import Headers
 
-_OVERALL_SECONDS = 120.0
+OVERALL_SECONDS = 120.0
+"""After so long nobody else is asked, whatever is left of the budget."""
 _FIRST_PAUSE_SECONDS = 0.5
 _MOST_DOUBLINGS = 4
 _MOMENT = 0.001
@@ -68,16 +69,16 @@ _REASONS: dict[Fault, str] = {
 
 
 class Attempts:
-    """`may_wait`: for accounts that rest. `told` are headers that go with what is told in the end."""
+    """`began` is when the request came. `may_wait`: for accounts that rest. `told` are headers that go with what is told in the end."""
 
     def __init__(
-        self, config: Config, route: Route, now: float, session: Session | None = None, *, may_wait: bool = True
+        self, config: Config, route: Route, began: float, session: Session | None = None, *, may_wait: bool = True
     ) -> None:
         self.told: Headers = ()
         self._config = config
         self._route = route
         self._session = session
-        self._deadline = now + _OVERALL_SECONDS
+        self._deadline = began + OVERALL_SECONDS
         self._patience = config.max_retry_interval if may_wait and config.quota_exceeded.switch_project else -1.0
         self._tried: set[str] = set()
         self._asked: set[str] = set()
@@ -90,14 +91,14 @@ class Attempts:
 
     def next(self, pool: Pool, now: float) -> Lease | None:
         """A lease on the next account that may be asked."""
+        if self._back and self._retries >= self._config.request_retry:
+            self._tried |= self._back
+            self._back.clear()
         among = self._asked if self._is_bounded else None
         lease = pool.acquire(self._route, now, self._tried, self._session, among)
         if lease is not None and lease.candidate.account.id in self._back:
             self._back.discard(lease.candidate.account.id)
             self._retries += 1
-            if self._retries >= self._config.request_retry:
-                self._tried |= self._back
-                self._back.clear()
         return lease
 
     def failed(self, lease: Lease, verdict: Verdict, headers: Headers, chance: float, now: float) -> bool:
@@ -215,5 +216,7 @@ def _resting(pool: Pool, route: Route, now: float) -> GatewayError:
 
 def _recovery(pool: Pool, route: Route, now: float) -> float | None:
     """Whole seconds until the first account may be asked again, rounded up: who comes earlier is refused again."""
+    if pool.serves(route, now):
+        return 1.0
     back = pool.earliest(route, now)
     return None if back is None else float(math.ceil(back.seconds))

@@ -97,7 +97,7 @@ class Call:
         self.is_stream = bool(head.stream) if is_stream is None else is_stream
         if not self.model:
             raise MissingParameter("`model` is required.", param="model")
-        self.tally = Tally(dialect.name, self.model, is_stream=self.is_stream)
+        self.tally = Tally(dialect.name, self.model, self.is_stream)
         self._request: Request | None = None
         self._session: Session | None = _UNKNOWN
         self._prepared: dict[tuple[int, str, str], Prepared] = {}

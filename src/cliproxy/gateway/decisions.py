@@ -1,6 +1,6 @@
 """Why requests went as they did: what each of the newest took on its way, for whoever asks.
 
-Noting one costs a reference; it is put into words only when somebody looks.
+They are noted with the counting of usage, a few dozen at once, and put into words only when somebody looks.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import logging
 
 from cliproxy.canon.errors import GatewayError, ModelNotFound
 from cliproxy.gateway.asking import Attempt, Failure, timing
-from cliproxy.gateway.attempts import Attempts
+from cliproxy.gateway.attempts import OVERALL_SECONDS, Attempts
 from cliproxy.gateway.calls import Call
 from cliproxy.gateway.exchange import Exchange
 from cliproxy.gateway.keepalive import Keepalive
@@ -94,6 +94,8 @@ async def _from_the_first(
             raise
         refusal, told = error, exchange.extra
     for route in fallbacks:
+        if runtime.monotonic() - call.tally.began >= OVERALL_SECONDS:
+            break
         _log.info("%s %s: out of quota, `%s` is tried in its place", call.request_id, call.model, route.model)
         exchange.extra = (*plain, (b"x-cliproxy-model", route.model.encode("ascii", "replace")))
         with contextlib.suppress(GatewayError):
@@ -114,25 +116,28 @@ async def _attempted(
     may_wait: bool = True,
 ) -> None:
     """`may_wait`: for accounts that rest; where there is another model to be served instead, that comes first."""
-    pool, tally = runtime.pool, call.tally
-    tally.routes.append(route)
-    attempts = Attempts(snapshot.config, route, runtime.monotonic(), _session(snapshot, call, route), may_wait=may_wait)
+    pool, tally, now = runtime.pool, call.tally, runtime.monotonic()
+    tally.routes += (route.outline,)
+    session = _session(snapshot, call, route)
+    attempts: Attempts | None = None  # most requests are served by whom they ask first, and need no budget
     while True:
-        now = runtime.monotonic()
-        lease = attempts.next(pool, now)
+        lease = attempts.next(pool, now) if attempts else pool.acquire(route, now, session=session)
         if pool.is_troubled and (absences := pool.absences(route, now, _MOST_ABSENCES)):
-            tally.absent = Absent(now, tuple(absences))
+            tally.absent = Absent(route.model, now, tuple(absences))
         if lease is None:
+            attempts = attempts or Attempts(snapshot.config, route, tally.began, session, may_wait=may_wait)
             pause = attempts.wait(pool, now)
             if pause is None:
                 exchange.extra += attempts.told
                 raise attempts.final(pool, now)
             if pause:
                 await runtime.until_woken(pause)
-                tally.waits.append(runtime.monotonic() - now)
-                attempts.waited(tally.waits[-1])
+                seconds = runtime.monotonic() - now
+                now += seconds
+                tally.waits += (seconds,)
+                attempts.waited(seconds)
             continue
-        attempt = Attempt(runtime, snapshot, call, exchange, lease, keepalive)
+        attempt = Attempt(runtime, snapshot, call, exchange, lease, keepalive, now)
         try:
             await attempt.run()
             return
@@ -141,11 +146,12 @@ async def _attempted(
             attempt.settle(failure.verdict)
             _note(call, lease, failure.verdict)
             told = attempt.told_limits(failure.headers)
+            attempts = attempts or Attempts(snapshot.config, route, tally.began, session, may_wait=may_wait)
             if not attempts.failed(lease, failure.verdict, told, runtime.random.random(), now):
                 exchange.extra += attempts.told
                 raise attempts.final(pool, now) from failure
         finally:
-            pool.release(lease, runtime.monotonic())
+            pool.release(lease, now if lease.is_settled else runtime.monotonic())
 
 
 def _session(snapshot: Snapshot, call: Call, route: Route) -> Session | None:

@@ -183,7 +183,7 @@ def _could_serve(decision: Decision) -> list[str]:
     if not tally.routes:
         return []
     tiers = tally.routes[0].tiers
-    text = f"{number_of(sum(len(tier.candidates) for tier in tiers), 'account serves', 'accounts serve')} it"
+    text = f"{number_of(sum(count for _, count in tiers), 'account serves', 'accounts serve')} it"
     if len(tiers) > 1:
         text += f", in {len(tiers)} tiers of priority"
     if passed := passed_over(tally):
@@ -215,15 +215,17 @@ def _all_passed(passed: Sequence[Absence], clock: Clock) -> str:
 
 
 def _passed_text(absence: Absence, clock: Clock) -> str:
-    """`passed over: out of quota, and not to be asked before 14:02:11 UTC`. What rests is left out: the request is about
-    one model."""
+    """`passed over: out of quota, resting until 14:02:11 UTC (its vendor said so in its answer)`. What rests is left out: the
+    request is about one model."""
     cause = FAULTS[absence.cause].short
     if absence.until == FOREVER:
         return f"passed over: {cause}, and not to be asked until somebody changes that"
     when = clock_time(clock.at(absence.until), clock.now_at)
     if absence.is_soft:
         return f"put last: {cause}, and until {when} it was to be asked only if nobody else was left"
-    return f"passed over: {cause}, and not to be asked before {when}"
+    if absence.is_tried:
+        return f"passed over: {cause}, and another request was just trying whether that was over"
+    return f"passed over: {cause}, resting until {when} ({SOURCES[absence.source]})"
 
 
 def _counted(causes: Iterable[Fault]) -> str:

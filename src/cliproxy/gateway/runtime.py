@@ -75,8 +75,7 @@ class Runtime:
         self.snapshot: Snapshot = compile_snapshot(config, self.providers, self.proxies, self.listings)
         self.pool = Pool(config.routing.strategy, self.random.random, self._woke)
         self.allowances = Allowances(self.pool, monotonic, epoch)
-        self.decisions = Decisions()
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], None] = {}
         self._follow_routing(config)
 
     @property
@@ -84,6 +83,11 @@ class Runtime:
         """The ledger with everything counted that is over. For the event loop's thread only."""
         self.ledger.settle()
         return self.ledger
+
+    @property
+    def decisions(self) -> Decisions:
+        """Why requests went as they did, up to the last one. For the event loop's thread only."""
+        return self.usage.decisions
 
     def publish(self, config: Config) -> None:
         """Make `config` the current one. Raises ValueError when it cannot be compiled; then nothing changes."""
@@ -134,25 +138,23 @@ class Runtime:
 
     def note(self, tally: Tally, request_id: str) -> None:
         """A request is over."""
-        now_at, seconds = self.epoch(), self.monotonic() - tally.began
-        self.ledger.note(tally, request_id, now_at, seconds)
-        self.decisions.note(tally, request_id, now_at, seconds)
+        self.ledger.note(tally, request_id, self.epoch(), self.monotonic() - tally.began)
 
     async def until_woken(self, seconds: float) -> None:
         """Returns when an account may be back early, at the latest after so many seconds."""
         woken = asyncio.get_running_loop().create_future()
-        self._waiting.add(woken)
+        self._waiting[woken] = None
         try:
             async with asyncio.timeout(seconds):
                 await woken
         except TimeoutError:
             pass
         finally:
-            self._waiting.discard(woken)
+            self._waiting.pop(woken, None)
 
     def _woke(self) -> None:
         if self._waiting:
-            waiting, self._waiting = self._waiting, set()
+            waiting, self._waiting = self._waiting, {}
             for woken in waiting:
                 if not woken.done():
                     woken.set_result(None)

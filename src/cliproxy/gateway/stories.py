@@ -28,7 +28,7 @@ from cliproxy.gateway.retelling import (
     status_of,
 )
 from cliproxy.gateway.tally import Tally
-from cliproxy.routing.catalog import Route
+from cliproxy.routing.catalog import Outline
 from cliproxy.routing.pool import Absence, Why
 from cliproxy.routing.verdict import FOREVER, Fault, Scope, Source
 
@@ -208,8 +208,8 @@ def _served_model(tally: Tally) -> str | None:
     return plain(last.lease.candidate.model) if last is not None and last.is_answered else None
 
 
-def _route(route: Route) -> RouteShown:
-    tiers = [TierShown(tier.priority, len(tier.candidates)) for tier in route.tiers]
+def _route(route: Outline) -> RouteShown:
+    tiers = [TierShown(priority, count) for priority, count in route.tiers]
     return RouteShown(plain(route.model), sum(tier.count for tier in tiers), tiers)
 
 

@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, structs
 
 from cliproxy.canon.errors import Problem
 from cliproxy.canon.losses import Loss
 from cliproxy.canon.usage import Usage
 from cliproxy.dialects.base import Dialect
-from cliproxy.routing.catalog import Route
+from cliproxy.routing.catalog import Outline
 from cliproxy.routing.pool import Absence, Lease
 from cliproxy.routing.verdict import Verdict
 
 LEFT = 499
 """The status of a request whose caller left before it was answered, or that a stop of the gateway cut off: no HTTP
 status, but a widely known number."""
+
+
+_MOST_MESSAGE = 500
 
 
 class Counted(Protocol):
@@ -49,7 +52,7 @@ class Unread(Struct, frozen=True):
         return self.dialect.read_usage(self.members)
 
 
-class Try(Struct, eq=False):
+class Try(Struct, eq=False, gc=False):
     """One account that was asked. Times are monotonic seconds: `began` when it was chosen, `sent` when it was asked,
     `spoke` when the first content came, or the refusal; 0 = not so far. `is_answered`: it answered well, at least up to
     its first content; `verdict` says what was wrong, None while nothing is."""
@@ -64,49 +67,50 @@ class Try(Struct, eq=False):
 
 
 class Absent(Struct, frozen=True, gc=False):
-    """Who was passed over when the request looked for an account at `at`, as far as anybody had looked."""
+    """Who was passed over when the request looked for an account of `model` at `at`, as far as anybody had looked."""
 
+    model: str
     at: float
     absences: tuple[Absence, ...]
 
 
-class Tally:
+class Tally(Struct, eq=False, gc=False):
     """`asked` is the caller's name for the model, `began` monotonic seconds. `routes` are the models that were tried, the
     one that was asked for first: the others are fallbacks. `waits` are pauses in seconds. `answer` is the one under way,
     `status` what the caller is told; until that is known it is that of a bug. `problem` is what broke the answer off, or
     what was told in its place.
+
+    Thousands are kept, so the collector of cycles is spared them: nothing here may point back to a tally.
     """
 
-    __slots__ = (
-        "absent",
-        "answer",
-        "asked",
-        "began",
-        "dialect",
-        "is_stream",
-        "problem",
-        "routes",
-        "status",
-        "tries",
-        "waits",
-    )
-
-    def __init__(self, dialect: str, asked: str, *, is_stream: bool = False) -> None:
-        self.dialect = dialect
-        self.asked = asked
-        self.is_stream = is_stream
-        self.began = 0.0
-        self.routes: list[Route] = []
-        self.absent: Absent | None = None
-        self.tries: list[Try] = []
-        self.waits: list[float] = []
-        self.answer: Counted | None = None
-        self.status = 500
-        self.problem: Problem | None = None
+    dialect: str
+    asked: str
+    is_stream: bool = False
+    began: float = 0.0
+    routes: tuple[Outline, ...] = ()
+    absent: Absent | None = None
+    tries: tuple[Try, ...] = ()
+    waits: tuple[float, ...] = ()
+    answer: Counted | None = None
+    status: int = 500
+    problem: Problem | None = None
 
     def attempt(self, lease: Lease, now: float) -> Try:
         """Another account is asked; what the one before told no longer counts."""
         self.answer = None
         attempt = Try(lease, now)
-        self.tries.append(attempt)
+        self.tries += (attempt,)
         return attempt
+
+    def put_away(self) -> None:
+        """Let go of what is large: the answer, and the vendors' own words."""
+        self.answer = None
+        if self.problem is not None:
+            self.problem = _brief(self.problem)
+        for attempt in self.tries:
+            if (verdict := attempt.verdict) is not None:
+                attempt.verdict = structs.replace(verdict, problem=_brief(verdict.problem))
+
+
+def _brief(problem: Problem) -> Problem:
+    return structs.replace(problem, native=b"", message=problem.message[:_MOST_MESSAGE])

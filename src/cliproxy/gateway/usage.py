@@ -16,6 +16,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from cliproxy.canon.usage import Usage
+from cliproxy.gateway.decisions import Decisions
 from cliproxy.gateway.tally import LEFT, Tally, Unread, Whole
 from cliproxy.routing.verdict import Fault
 
@@ -139,7 +140,7 @@ class AccountTally:
 class UsageLedger:
     """Sums since the start, by day and hour of UTC, by caller's dialect and model, and by account.
 
-    `own` is how the request ids of this process begin: its own records are never imported, also when it has let go of
+    `decisions` are the newest requests, in full. `own` is how the request ids of this process begin: its own records are never imported, also when it has let go of
     them. `left` of the failed requests are those whose callers left, `untold` of all those without a count of tokens.
     """
 
@@ -157,6 +158,7 @@ class UsageLedger:
         self._queue: deque[Record] = deque(maxlen=_KEPT_IN_QUEUE)
         self._noted: list[tuple[Tally, str, float, float]] = []
         self._own = own
+        self.decisions = Decisions()
         self._imported: dict[int, None] = {}
 
     @property
@@ -182,7 +184,8 @@ class UsageLedger:
                     account = attempt.lease.candidate.account.id
                     self.judged(account, ended_at, is_success=attempt.is_answered)
             self.add(_record(tally, request_id, ended_at - seconds, seconds))
-            tally.answer = None  # it may hold the whole of it, and is kept for its other fields
+            tally.put_away()
+            self.decisions.note(tally, request_id, ended_at, seconds)
 
     def add(self, record: Record) -> None:
         """Count a request of our own; it can be drained once."""

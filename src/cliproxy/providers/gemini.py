@@ -119,12 +119,16 @@ def until_midnight_pacific(now_at: float) -> float:
     """By the law's own rule and not by a time-zone table, which slim systems lack: from the second Sunday of March to
     the first of November California is 7 hours behind, else 8."""
     now = datetime.fromtimestamp(now_at, UTC)
-    begins = _sunday(now.year, 3, 2) + timedelta(hours=10)
-    ends = _sunday(now.year, 11, 1) + timedelta(hours=9)
-    offset = timedelta(hours=7 if begins <= now < ends else 8)
-    local = now - offset
+    local = now - _behind(now)
     midnight = local.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    return (midnight - local).total_seconds()
+    return (midnight + _behind(midnight) - now).total_seconds()
+
+
+def _behind(moment: datetime) -> timedelta:
+    """How far California is behind. The clock is changed hours after midnight, so midnight's own is found either way."""
+    begins = _sunday(moment.year, 3, 2) + timedelta(hours=10)
+    ends = _sunday(moment.year, 11, 1) + timedelta(hours=9)
+    return timedelta(hours=7 if begins <= moment < ends else 8)
 
 
 def _sunday(year: int, month: int, number: int) -> datetime:

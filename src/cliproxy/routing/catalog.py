@@ -39,11 +39,19 @@ class Tier(Struct, frozen=True):
         return cls(priority, tuple(candidates), places)
 
 
+class Outline(Struct, frozen=True, gc=False):
+    """What is left of a route for who looks back: each tier's priority and how many accounts it has."""
+
+    model: str
+    tiers: tuple[tuple[int, int], ...]
+
+
 class Route(Struct, frozen=True):
     """All candidates for a public name, best tier first."""
 
     model: str
     tiers: tuple[Tier, ...]
+    outline: Outline
 
     @property
     def candidates(self) -> Iterable[Candidate]:
@@ -123,4 +131,5 @@ def _route(model: str, candidates: Sequence[Candidate], places: _Places) -> Rout
         )
         for priority in priorities
     )
-    return Route(model, tuple(tiers))
+    known = tuple(tiers)
+    return Route(model, known, Outline(model, tuple((tier.priority, len(tier.candidates)) for tier in known)))

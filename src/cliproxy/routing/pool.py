@@ -14,8 +14,8 @@ empties the pool, and nobody is refused what might have worked.
 
 **Ends**: when its time is over, one request tries while the others still go elsewhere. A success forgets the rest, another
 fault begins the next one, a request that ends without an answer frees the place for another try. Early ends: a success
-of a request that was sent after the rest began, headers that tell of allowance left, a new login, a reset.
-(A slow success from before a quota ran out must not call it refilled.)
+of a request that was sent after the rest began, a new login, a reset. (A slow success from before a quota ran out must
+not call it refilled, whatever its headers say: they are as old as it is.)
 
 Names of models come from callers where families are served unlisted, so every table here is bounded.
 """
@@ -33,7 +33,7 @@ from cliproxy.routing.health import Kept, Rest
 from cliproxy.routing.limits import Limit
 from cliproxy.routing.session import Session
 from cliproxy.routing.turns import AWAY, LOW, READY, SERVING, SHAKY, Grade, Strategy, Turns
-from cliproxy.routing.verdict import FOREVER, POLICIES, Fault, Verdict
+from cliproxy.routing.verdict import FOREVER, POLICIES, Fault, Source, Verdict
 
 _NOBODY: frozenset[str] = frozenset()
 _PROBE_SECONDS = 10.0
@@ -58,7 +58,7 @@ Why = Literal["turn", "session", "low", "shaky"]
 nobody else is ready; though its vendor fails, since nobody else is left."""
 
 
-class Lease(Struct, eq=False):
+class Lease(Struct, eq=False, gc=False):
     """The right to ask one account once. Judged at most once by `settle`, ended exactly once by `release`.
 
     `at` is when it was given, in monotonic seconds. `why` says how the account was chosen. `session` is the conversation's
@@ -80,13 +80,16 @@ class Lease(Struct, eq=False):
 
 
 class Absence(Struct, frozen=True, gc=False):
-    """Why an account was passed over. `model` "" is all of the account; `until` is monotonic seconds."""
+    """Why an account was passed over. `model` "" is all of the account; `until` is monotonic seconds, and the end of a try
+    where a request tries at the moment whether the rest is over (`is_tried`)."""
 
     candidate: Candidate
     model: str
     cause: Fault
     until: float
+    source: Source
     is_soft: bool = False
+    is_tried: bool = False
 
 
 class Recovery(Struct, frozen=True, gc=False):
@@ -103,6 +106,8 @@ class _Line(Struct, eq=False):
     route: Route
     strategy: Strategy
     tiers: tuple[Turns, ...]
+    only: Candidate | None
+    """Where there is no choice, nobody takes turns."""
 
 
 class Pool:
@@ -146,6 +151,8 @@ class Pool:
         line = self._line(route)
         if among is not None:
             return self._first(line, now, tried, among)
+        if line.only is not None:
+            return self._the_only(line.only, now, tried)
         bond = None
         if session is not None:
             bond = (session.key, route.model)
@@ -234,14 +241,26 @@ class Pool:
         """Whether it must not be asked now."""
         return bool(self._rests) and self.standing(candidate, now)[0] == AWAY
 
+    def serves(self, route: Route, now: float) -> bool:
+        """Whether another request could be served now. Afterwards `earliest` is exact."""
+        line = self._line(route)
+        if line.only is not None:
+            return self.standing(line.only, now)[0] != AWAY
+        for turns in line.tiers:
+            turns.catch_up(now, self._woken_since(turns.read))
+            turns.read = self._log_start + len(self._log)
+        serving = [turns.serves(self, now) for turns in line.tiers]  # all of them, for the sake of `earliest`
+        return any(serving)
+
     def earliest(self, route: Route, now: float, among: Set[str] | None = None) -> Recovery | None:
         """Which of the route's accounts comes back first, as far as anybody has looked: exact when `acquire` has just
         found none. None when none rests, or all rest until somebody changes them."""
         line = self._line(route)
-        if among is None:
+        if among is None and line.only is None:
             ends = [end for turns in line.tiers if (end := turns.earliest(self, now)) is not None]
         else:
-            standings = [(self.standing(one, now), one) for one in _of(line, among)]
+            few = _of(line, among) if line.only is None and among is not None else (line.only,)
+            standings = [(self.standing(one, now), one) for one in few if one is not None]
             ends = [(until, one) for (grade, until), one in standings if grade == AWAY]
         until, candidate = min(ends, key=lambda end: end[0], default=(FOREVER, None))
         if candidate is None or until == FOREVER:
@@ -255,7 +274,10 @@ class Pool:
         if not self._rests:
             return []
         line = self._line(route)
-        absent = (candidate for turns in line.tiers for candidate in turns.absent(most))
+        if line.only is not None:
+            absent = iter((line.only,))
+        else:
+            absent = (candidate for turns in line.tiers for candidate in turns.absent(most))
         return [absence for candidate in islice(absent, most) if (absence := self._absence(candidate, now))]
 
     def rests(self, account: str) -> Mapping[str, Rest]:
@@ -277,22 +299,6 @@ class Pool:
         ended = [model for model, rest in rests.items() if causes is None or rest.cause in causes]
         self._forget(account, rests, ended)
         return frozenset(ended)
-
-    def observe(self, lease: Lease, now: float, limits: Iterable[Limit], *, is_success: bool) -> None:
-        """What an answer told of the account's allowances when it came, at `now`. One that went well and tells of allowance
-        left ends rests for want of it, of the same scope."""
-        account, model = lease.candidate.account.id, lease.candidate.model
-        for scope, key in (("account", ""), ("model", model)):
-            told = [limit for limit in limits if limit.scope == scope]
-            if not told:
-                continue
-            self.mark(account, key, now, told)
-            rests = self._rests.get(account, {})
-            rest = rests.get(key)
-            if not is_success or rest is None or rest.started > now:
-                continue
-            if rest.cause in _OF_ALLOWANCE and all(map(_has_left, told)):
-                self._forget(account, rests, [key])
 
     def mark(self, account: str, key: str, now: float, told: Iterable[Limit]) -> None:
         """Note whether an account is low: the lowest of its allowances decides, until that is full again. `key` is a model,
@@ -344,17 +350,15 @@ class Pool:
         line = self._lines.get(route.model)
         if line is not None and line.route is route and line.strategy == self.strategy:
             return line
-        turns: dict[str, int] = {}
-        last: dict[int, int] = {}
+        before: dict[int, Turns] = {}
         if line is not None:
             self._places -= sum(len(tier.tier.candidates) for tier in line.tiers)
             if line.strategy == self.strategy:
-                turns = dict(pair for tier in line.tiers for pair in tier.turns())
-                last = {tier.tier.priority: tier.turn for tier in line.tiers}
-        tiers = tuple(Turns(tier, self.strategy, turns, last.get(tier.priority, 0)) for tier in route.tiers)
+                before = {tier.tier.priority: tier for tier in line.tiers}
+        tiers = tuple(Turns(tier, self.strategy, before.get(tier.priority)) for tier in route.tiers)
         for tier in tiers:
             tier.read = self._log_start + len(self._log)
-        line = self._lines[route.model] = _Line(route, self.strategy, tiers)
+        line = self._lines[route.model] = _Line(route, self.strategy, tiers, _only(route, self.strategy))
         self._places += sum(len(tier.candidates) for tier in route.tiers)
         while self._places > _MOST_PLACES and len(self._lines) > 1:
             oldest = self._lines.pop(next(iter(self._lines)))
@@ -377,6 +381,12 @@ class Pool:
         if not serving:
             return None
         return self._lease(min(serving, key=lambda pair: pair[0])[1], now, "turn", None)
+
+    def _the_only(self, candidate: Candidate, now: float, tried: Set[str]) -> Lease | None:
+        if candidate.account.id in tried:
+            return None
+        grade = self.standing(candidate, now)[0] if self._rests or self._low else READY
+        return None if grade == AWAY else self._lease(candidate, now, _REASONS[grade], None)
 
     def _lease(self, candidate: Candidate, now: float, why: Why, bond: tuple[bytes, str] | None) -> Lease:
         account = candidate.account.id
@@ -425,7 +435,7 @@ class Pool:
         before = self._rests.get(account, {}).get(key)
         if before is not None and policy.is_soft and not before.is_soft and before.until > before.started:
             return  # a vendor that fails says nothing of a quota: that one is still to be tried, by one request
-        if before is not None and lease.at < before.started:
+        if before is not None and lease.at < before.started and (policy.is_soft or not before.is_soft):
             self._lengthen(account, key, before, now, verdict)
             return
         count = 1
@@ -514,7 +524,8 @@ class Pool:
             if key in ("", candidate.model) and rest.until > rest.started:
                 end = max(rest.until, rest.probing_until)
                 if end > now and (worst is None or (not rest.is_soft, end) > (not worst.is_soft, worst.until)):
-                    worst = Absence(candidate, key, rest.cause, end, rest.is_soft)
+                    is_tried = rest.probing_until > now
+                    worst = Absence(candidate, key, rest.cause, end, rest.source, rest.is_soft, is_tried)
         return worst
 
     # -- allowances
@@ -542,8 +553,15 @@ class Pool:
 
 
 _REASONS: Mapping[Grade, Why] = {READY: "turn", LOW: "low", SHAKY: "shaky"}
-_OF_ALLOWANCE: frozenset[Fault] = frozenset({"quota", "exhausted"})
 _SOFT_FAULTS: frozenset[Fault] = frozenset(fault for fault, policy in POLICIES.items() if policy.is_soft)
+
+
+def _only(route: Route, strategy: Strategy) -> Candidate | None:
+    """The candidate of a route that has one, and may give it turns."""
+    if len(route.tiers) != 1 or len(route.tiers[0].candidates) != 1:
+        return None
+    (candidate,) = route.tiers[0].candidates
+    return candidate if candidate.account.weight > 0 or strategy != "weighted" else None
 
 
 def _of(line: _Line, accounts: Iterable[str]) -> Iterator[Candidate]:
@@ -565,9 +583,3 @@ def _is_of_a_row(before: Rest, fault: Fault, now: float) -> bool:
     if fault in _SOFT_FAULTS:
         return before.cause in _SOFT_FAULTS and before.until + _SOFT_MEMORY_SECONDS > now
     return before.cause == fault and before.until + _MEMORY_SECONDS > now
-
-
-def _has_left(limit: Limit) -> bool:
-    if limit.left is not None:
-        return limit.left > 0
-    return limit.remaining is not None and limit.remaining > 0

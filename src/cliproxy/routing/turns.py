@@ -16,7 +16,7 @@ So choosing costs the same with ten accounts as with a hundred thousand, but for
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Set
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Literal, Protocol
 
@@ -51,13 +51,14 @@ class Judge(Protocol):
 
 
 class Turns:
-    def __init__(self, tier: Tier, strategy: Strategy, before: Mapping[str, int], turn: int = 0) -> None:
-        """`before` are turns by account id, as they were, and `turn` the one last taken: who is new comes in there."""
+    def __init__(self, tier: Tier, strategy: Strategy, before: Turns | None = None) -> None:
+        """`before` is the tier of the same priority as it was: who is new to it comes in at the turn last taken."""
         self.tier = tier
-        self.turn = turn
+        self.turn = turn = 0 if before is None else before.turn
+        known = {} if before is None else dict(before.turns())
         self._strides = [_stride(candidate, strategy) for candidate in tier.candidates]
         self._is_shared = strategy != "fill-first"
-        self._turns = [before.get(candidate.account.id, turn) for candidate in tier.candidates]
+        self._turns = [known.get(candidate.account.id, turn) for candidate in tier.candidates]
         self._grades = bytearray(len(tier.candidates))
         takes_part = [strategy != "weighted" or candidate.account.weight > 0 for candidate in tier.candidates]
         ready = [_key(self._turns[place], place) for place, takes in enumerate(takes_part) if takes]
@@ -87,7 +88,7 @@ class Turns:
                 if actual != grade:
                     heappop(queue)
                     if actual < grade and candidate.account.id not in tried:  # better than anybody had seen
-                        turns[place] += self._strides[place]
+                        turns[place] = max(turns[place], self.turn) + self._strides[place]
                         chosen = candidate
                     self._put(place, actual, until)
                     if chosen is not None:
@@ -116,6 +117,20 @@ class Turns:
             place = places.get(account)
             if place is not None:
                 self._recall(place)
+
+    def serves(self, judge: Judge, now: float) -> bool:
+        """Whether anybody may be asked, whoever was tried before."""
+        for grade in SERVING:
+            queue = self._queues[grade]
+            while queue:
+                place = queue[0] & _PLACE
+                if self._grades[place] == grade and queue[0] >> _PLACE_BITS == self._turns[place]:
+                    actual, until = judge.standing(self.tier.candidates[place], now)
+                    if actual != AWAY:
+                        return True
+                    self._put(place, actual, until)
+                heappop(queue)
+        return False
 
     def earliest(self, judge: Judge, now: float) -> tuple[float, Candidate] | None:
         """Who of those that are away comes back first, and when; infinity when nobody ever will."""
@@ -148,13 +163,14 @@ class Turns:
         return self._grades.count(READY)
 
     def turns(self) -> Iterator[tuple[str, int]]:
-        return ((candidate.account.id, turn) for candidate, turn in zip(self.tier.candidates, self._turns, strict=True))
+        places = zip(self.tier.candidates, self._turns, self._grades, strict=True)
+        return ((one.account.id, max(turn, self.turn) if grade else turn) for one, turn, grade in places)
 
     def _served(
         self, queue: list[int], grade: Grade, place: int, judge: Judge, now: float, tried: Set[str], *, is_calm: bool
     ) -> Candidate:
         turns, candidates = self._turns, self.tier.candidates
-        self.turn = turns[place]
+        self.turn = max(self.turn, turns[place])
         if not self._is_shared:
             return candidates[place]
         if judge.load(candidates[place].account.id):
@@ -172,10 +188,10 @@ class Turns:
     ) -> int | None:
         """One of the two behind the first whose turn is the same and who has less to do."""
         turns, candidates = self._turns, self.tier.candidates
-        best, least = None, judge.load(candidates[place].account.id)
+        best, least, turn = None, judge.load(candidates[place].account.id), turns[place]
         for key in queue[1:3]:
             other = key & _PLACE
-            if key >> _PLACE_BITS != self.turn or turns[other] != self.turn or self._grades[other] != grade:
+            if key >> _PLACE_BITS != turn or turns[other] != turn or self._grades[other] != grade:
                 continue
             account = candidates[other].account.id
             load = judge.load(account)

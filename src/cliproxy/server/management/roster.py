@@ -6,7 +6,7 @@ What serves stands in the snapshot. The disabled are nowhere, so they are compil
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
 from msgspec import Struct, structs
@@ -194,13 +194,9 @@ def _accounts_of(runtime: Runtime, snapshot: Snapshot, file: AccountFile) -> lis
 
 def _strange_files(plane: Plane, snapshot: Snapshot) -> Iterator[Member]:
     """Files in the folder that are no accounts."""
-    try:
-        stamps: Mapping[str, object] = plane.auth_files.stamps()
-    except OSError:
-        return
-    for name in stamps.keys() - snapshot.files.keys():
-        if problem := plane.accounts.standing(name).problem:
-            yield _accountless(name, _UNKNOWN, problem)
+    for name, trouble in plane.accounts.problems.items():
+        if name not in snapshot.files:
+            yield _accountless(name, _UNKNOWN, trouble.problem)
 
 
 def _accountless(name: str, kind: str, problem: str, file: AccountFile | None = None) -> Member:
