@@ -61,7 +61,7 @@ class Serving:
         self.path = None if folder is None else folder / "config.yaml"
         file = None
         if self.path is not None and folder is not None:
-            if "auth-dir:" not in text and "state-dir:" not in text:
+            if "base-url:" in text and "auth-dir:" not in text and "state-dir:" not in text:
                 text = f'{text}state-dir: "{folder}/state"\n'  # no test shares what another's accounts have learned
             self.path.write_text(text)
             self.path.chmod(mode)

@@ -33,7 +33,8 @@ from cliproxy.routing.accounts import Account
 from cliproxy.routing.catalog import Candidate, Outline
 from cliproxy.routing.health import Rest
 from cliproxy.routing.limits import Limit
-from cliproxy.routing.pool import Absence, Lease, Why
+from cliproxy.routing.pool import Lease, Why
+from cliproxy.routing.rests import Absence
 from cliproxy.routing.verdict import FOREVER, POLICIES, Fault, Scope, Source, Verdict
 
 NOON = 1_795_521_600.0

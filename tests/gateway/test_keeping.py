@@ -110,17 +110,17 @@ class Process:
         self.limits = Limits()
         self.origins = Origins()
         clock = Clock(self.time.monotonic, self.epoch, self.time.pause)
-        self.keeping = Keeping(self.store, self.pool, self.limits, self.origins, clock, patience)
+        self.keeping = Keeping(self.store, self.pool.rests, self.limits, self.origins, clock, patience)
 
     def epoch(self) -> float:
         return EPOCH + self.jump + self.time.monotonic()
 
     def rest(self, kept: Kept) -> None:
-        self.pool.restore(kept, self.time.monotonic(), self.epoch())
+        self.pool.rests.restore(kept, self.time.monotonic(), self.epoch())
 
     def left(self, account: str, model: str = "m") -> float | None:
         """How long a rest still is; None when there is none."""
-        found = self.pool.rests(account).get(model)
+        found = self.pool.rests.of(account).get(model)
         return None if found is None else found.until - self.time.monotonic()
 
     def run(self, work: Callable[[], Awaitable[None]], at_last: Callable[[], None] = lambda: None) -> None:
@@ -274,7 +274,7 @@ def test_rests_go_on_where_they_were_and_remember_their_row(path: Path) -> None:
 
     assert process.left("key") == 500
     assert process.left("key", "") == FOREVER
-    found = process.pool.rests("key")["m"]
+    found = process.pool.rests.of("key")["m"]
     assert (found.cause, found.source, found.status, found.evidence) == ("exhausted", "header", 429, "the sign")
     assert (found.count, found.probes) == (2, 1)
 
@@ -415,7 +415,7 @@ def test_a_file_with_another_mark_starts_clean_also_the_time_after(path: Path) -
 
     async def work() -> None:
         assert not process.keeping.recall("a.json")
-        assert process.pool.rests("a.json") == {}
+        assert process.pool.rests.of("a.json") == {}
 
     process.run(work)
 
@@ -517,7 +517,7 @@ class Household:
         async def work(runtime: Runtime, _: Accounts) -> None:
             (account,) = runtime.snapshot.upstreams
             for model, cause, left in (("", "suspended", None), ("gpt-5", "exhausted", DAY)):
-                runtime.pool.restore(rest(account, model, left, cause), self.now, EPOCH + self.now)
+                runtime.pool.rests.restore(rest(account, model, left, cause), self.now, EPOCH + self.now)
 
         self.lives(work)
 
@@ -527,7 +527,7 @@ class Household:
 
         async def work(runtime: Runtime, _: Accounts) -> None:
             (account,) = runtime.snapshot.upstreams
-            found.extend(one.cause for one in runtime.pool.rests(account).values())
+            found.extend(one.cause for one in runtime.pool.rests.of(account).values())
 
         self.lives(work)
         return sorted(found)
@@ -598,7 +598,7 @@ def test_a_file_that_comes_again_while_we_run_starts_clean(household: Household)
         household.file.write_bytes(content)
         await accounts.look()
         (account,) = runtime.snapshot.upstreams
-        assert runtime.pool.rests(account) == {}
+        assert runtime.pool.rests.of(account) == {}
 
     household.lives(again)
 

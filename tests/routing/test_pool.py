@@ -181,7 +181,7 @@ def test_guesses_double_and_a_success_forgets():
 
     assert waits[:4] == [1, 2, 4, 8]
     assert max(waits) == POLICIES["quota"].longest_rest
-    assert pool.rests("a")["m"].until - now == 1
+    assert pool.rests.of("a")["m"].until - now == 1
 
 
 @pytest.mark.parametrize("fault", [fault for fault, policy in POLICIES.items() if policy.first_rest < FOREVER])
@@ -189,7 +189,7 @@ def test_no_guess_is_longer_than_an_hour(fault):
     pool, where, now = Pool(chance=lambda: 1.0), route(account("a")), 0.0
     for _ in range(40):
         end(pool, pool.acquire(where, now), now, verdict(fault, scope="account"))
-        rest = pool.rests("a").get("")
+        rest = pool.rests.of("a").get("")
         assert rest is None or rest.until - now <= HOUR
         now = max(now + 1, rest.until if rest else 0)
 
@@ -199,11 +199,11 @@ def test_a_fault_of_another_kind_begins_a_row_of_its_own():
     now = 0.0
     for _ in range(5):
         fail(pool, where, now, verdict())
-        now = pool.rests("a")["m"].until
+        now = pool.rests.of("a")["m"].until
 
     fail(pool, where, now, verdict("missing"))
 
-    assert pool.rests("a")["m"].count == 1
+    assert pool.rests.of("a")["m"].count == 1
 
 
 def test_faults_of_parallel_requests_count_as_one():
@@ -212,7 +212,7 @@ def test_faults_of_parallel_requests_count_as_one():
     for lease in leases:
         end(pool, lease, 0.5, verdict())
 
-    assert pool.rests("a")["m"].until == 1.5
+    assert pool.rests.of("a")["m"].until == 1.5
 
 
 def test_an_older_success_does_not_end_a_newer_rest():
@@ -230,10 +230,10 @@ def test_a_stated_time_replaces_a_guess_and_no_guess_replaces_it():
     first, second, third = (pool.acquire(where, 0) for _ in range(3))
     end(pool, first, 1, verdict("auth"))
     end(pool, second, 1, verdict("auth", wait=5))
-    assert pool.rests("a")["m"].until == 6
+    assert pool.rests.of("a")["m"].until == 6
 
     end(pool, third, 1, verdict("auth"))
-    assert pool.rests("a")["m"].until == 6
+    assert pool.rests.of("a")["m"].until == 6
 
 
 def test_scopes_keep_to_themselves():
@@ -369,7 +369,7 @@ def test_failures_far_apart_are_no_row():
         fail(pool, where, now, verdict("overload"))
         now += 100
 
-    assert pool.rests("a")["m"].count == 1
+    assert pool.rests.of("a")["m"].count == 1
 
 
 # ---- conversations --------------------------------------------------------------------------------------------------
@@ -508,13 +508,13 @@ def test_rests_go_from_one_process_to_the_next():
     pool, where = Pool(chance=lambda: 0.0), route(*ABC)
     for said in (verdict(wait=100), verdict("suspended", scope="account"), verdict("overload")):
         fail(pool, where, 1000, said)
-    kept = [pool.kept(key, 1001, 5001.0) for key in sorted(pool.take_changed())]
-    assert pool.take_changed() == set()
+    kept = [pool.rests.kept(key, 1001, 5001.0) for key in sorted(pool.rests.take_changed())]
+    assert pool.rests.take_changed() == set()
 
     after = Pool(chance=lambda: 0.0)
     for one in kept:
         if one is not None:
-            after.restore(one, 7, 5007.0)
+            after.rests.restore(one, 7, 5007.0)
 
     assert [one and (one.account, one.started_at, one.until_at) for one in kept] == [
         ("a", 5000.0, 5100.0),
@@ -528,11 +528,11 @@ def test_rests_go_from_one_process_to_the_next():
 def test_what_was_woken_is_no_longer_kept():
     pool, where = Pool(), route(account("a"))
     fail(pool, where, 0, verdict(wait=100))
-    pool.take_changed()
+    pool.rests.take_changed()
 
     pool.wake("a")
 
-    assert [pool.kept(key, 0, 0) for key in pool.take_changed()] == [None]
+    assert [pool.rests.kept(key, 0, 0) for key in pool.rests.take_changed()] == [None]
 
 
 def test_made_up_names_do_not_fill_the_memory():
@@ -543,7 +543,7 @@ def test_made_up_names_do_not_fill_the_memory():
         fail(pool, where, float(number), verdict("missing"))
 
     assert pool._places <= 4_000_000
-    assert sum(map(len, pool._rests.values())) == pool._rest_count <= 65_536 + 1024
+    assert sum(map(len, pool.rests.by_account.values())) == len(pool.rests) <= 65_536 + 1024
     assert len(catalog._memo) <= 4097
     assert len(pool._log) <= 32_768
 
@@ -645,7 +645,7 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES))
     def wake(self, name):
         self.pool.wake(name)
-        assert not self.pool.rests(name)
+        assert not self.pool.rests.of(name)
 
     @rule(seconds=st.floats(0, 20) | st.floats(0, DAY))
     def wait(self, seconds):
@@ -657,16 +657,16 @@ class PoolMachine(RuleBasedStateMachine):
         before, self.pool = self.pool, Pool(self.pool.strategy)
         self.pool.watermark = 0.1
         for name in NAMES:
-            for key in before.rests(name):
-                if kept := before.kept((name, key), self.now, 1e9):
-                    self.pool.restore(kept, self.now, 1e9)
+            for key in before.rests.of(name):
+                if kept := before.rests.kept((name, key), self.now, 1e9):
+                    self.pool.rests.restore(kept, self.now, 1e9)
         self.leases.clear()
 
     @invariant()
     def loads_are_those_under_way(self):
         if hasattr(self, "pool"):
             assert self.pool._loads == collections.Counter(lease.candidate.account.id for lease in self.leases)
-            assert self.pool._rest_count == sum(map(len, self.pool._rests.values()))
+            assert len(self.pool.rests) == sum(map(len, self.pool.rests.by_account.values()))
 
     def teardown(self):
         """Whatever has happened: two days on, all serve that nobody has suspended."""

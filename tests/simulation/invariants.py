@@ -84,7 +84,7 @@ class Invariants:
         under_way = [pair for pair in self._under_way.get(account.id, ()) if not pair[0].is_settled]
         self._under_way[account.id] = under_way
         for key in (model, ""):
-            rest = self.runtime.pool.rests(account.id).get(key)
+            rest = self.runtime.pool.rests.of(account.id).get(key)
             stated, heard = self._stated.get((account.id, key), (0.0, 0.0))
             if stated > now + _EPSILON:
                 words = f"{account.label} said at {heard:.3f} that it is used up until {stated:.3f}"
@@ -160,7 +160,7 @@ class Invariants:
 
     def _away_until(self, candidate: Candidate, now: float) -> float:
         """Until when nobody may ask an account, by its rests; 0 when it may be asked."""
-        rests = self.runtime.pool.rests(candidate.account.id)
+        rests = self.runtime.pool.rests.of(candidate.account.id)
         ends = (
             max(rest.until, rest.probing_until) for key in (candidate.model, "") if _is_hard(rest := rests.get(key))
         )
@@ -171,7 +171,7 @@ class Invariants:
         if self._away_until(candidate, now):
             return AWAY
         for key in (candidate.model, ""):
-            rest = self.runtime.pool.rests(candidate.account.id).get(key)
+            rest = self.runtime.pool.rests.of(candidate.account.id).get(key)
             if rest is not None and rest.until > rest.started and max(rest.until, rest.probing_until) > now:
                 return SHAKY
         return self.runtime.pool.standing(candidate, now)[0]
@@ -256,7 +256,7 @@ class Invariants:
             self._stated[key] = max(self._stated.get(key, (0.0, 0.0)), (stated, attempt.spoke))
         end = attempt.spoke + policy.longest_rest + _EPSILON if stated is None else stated + _ROUNDED
         end = self.latest_end[key] = max(end, self.latest_end.get(key, 0.0))
-        rest = self.runtime.pool.rests(account.id).get(key[1])
+        rest = self.runtime.pool.rests.of(account.id).get(key[1])
         if _is_hard(rest) and rest.until > end:
             self.breach("a rest ends in time", f"{account.label} rests until {rest.until:.1f}, {end:.1f} at the latest")
         is_fresh = attempt.spoke == self.runtime.monotonic()
@@ -340,12 +340,12 @@ class Invariants:
         The sizes are the pool's own affair, hence the look behind its door.
         """
         pool = self.runtime.pool
-        loads, rests, sessions, lines = pool._loads, pool._rests, pool._sessions, pool._lines
+        loads, rests, sessions, lines = pool._loads, pool.rests.by_account, pool._sessions, pool._lines
         if loads:
             self.breach("loads return to zero", f"{len(loads)} accounts are still busy")
         count = sum(map(len, rests.values()))
-        if count != pool._rest_count or any(not of_account for of_account in rests.values()):
-            self.breach("rests are counted", f"{count}, not {pool._rest_count}")
+        if count != len(pool.rests) or any(not of_account for of_account in rests.values()):
+            self.breach("rests are counted", f"{count}, not {len(pool.rests)}")
         if count > 4 * accounts or len(sessions) > requests:
             self.breach("memory is bounded", f"{count} rests, {len(sessions)} sessions")
         for line in lines.values():

@@ -82,7 +82,7 @@ class Forgetful(Pool):
     def acquire(self, *args, **options):
         lease = super().acquire(*args, **options)
         if lease is not None:
-            for rest in self.rests(lease.candidate.account.id).values():
+            for rest in self.rests.of(lease.candidate.account.id).values():
                 rest.probing_until = 0.0
         return lease
 
@@ -114,7 +114,7 @@ class Unforgiving(Pool):
     def settle(self, lease, now, verdict=None):
         super().settle(lease, now, verdict)
         if verdict is not None and verdict.wait is None and not POLICIES[verdict.fault].is_soft:
-            for rest in self.rests(lease.candidate.account.id).values():
+            for rest in self.rests.of(lease.candidate.account.id).values():
                 rest.until = FOREVER
 
 
@@ -141,7 +141,7 @@ class Resentful(Pool):
     """Passes over whoever once failed."""
 
     def acquire(self, route, now, tried=frozenset(), session=None, among=None):
-        failed = {one.account.id for one in route.candidates if self.rests(one.account.id)}
+        failed = {one.account.id for one in route.candidates if self.rests.of(one.account.id)}
         return super().acquire(route, now, tried | failed, session, among)
 
 

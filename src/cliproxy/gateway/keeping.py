@@ -46,7 +46,7 @@ _NO_MARKS: Mapping[str, KeptMark | None] = {}
 
 
 class Rests(Protocol):
-    """The pool. Rests are known by account and model."""
+    """The pool\'s. Rests are known by account and model."""
 
     def take_changed(self) -> set[tuple[str, str]]: ...
 
@@ -241,7 +241,7 @@ async def begin_keeping(runtime: Runtime, accounts: Accounts, store: StateStore)
     """Take over what an earlier process knew: to be awaited before requests, and before the accounts' files are read.
     The caller runs `keep` from here on."""
     clock = Clock(runtime.monotonic, runtime.epoch)
-    keeping = Keeping(store, runtime.pool, runtime.allowances, _Origins(runtime, accounts), clock)
+    keeping = Keeping(store, runtime.pool.rests, runtime.allowances, _Origins(runtime, accounts), clock)
     await keeping.load()
     accounts.recall = keeping.recall
     return keeping

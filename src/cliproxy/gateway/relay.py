@@ -122,7 +122,7 @@ async def _attempted(
     attempts: Attempts | None = None  # most requests are served by whom they ask first, and need no budget
     while True:
         lease = attempts.next(pool, now) if attempts else pool.acquire(route, now, session=session)
-        if pool.is_troubled and (absences := pool.absences(route, now, _MOST_ABSENCES)):
+        if pool.rests and (absences := pool.absences(route, now, _MOST_ABSENCES)):
             tally.absent = Absent(route.model, now, tuple(absences))
         if lease is None:
             attempts = attempts or Attempts(snapshot.config, route, tally.began, session, may_wait=may_wait)

@@ -24,7 +24,8 @@ from cliproxy.gateway.explaining import (
     quoted,
 )
 from cliproxy.gateway.tally import LEFT, Tally, Try
-from cliproxy.routing.pool import Absence, Why
+from cliproxy.routing.pool import Why
+from cliproxy.routing.rests import Absence
 from cliproxy.routing.verdict import FOREVER, POLICIES, Fault, Verdict
 
 Outcome = Literal["served", "broke-off", "left", "refused", "failed"]

@@ -29,7 +29,8 @@ from cliproxy.gateway.retelling import (
 )
 from cliproxy.gateway.tally import Tally
 from cliproxy.routing.catalog import Outline
-from cliproxy.routing.pool import Absence, Why
+from cliproxy.routing.pool import Why
+from cliproxy.routing.rests import Absence
 from cliproxy.routing.verdict import FOREVER, Fault, Scope, Source
 
 _LONGEST_CODE = 80

@@ -16,7 +16,8 @@ from cliproxy.canon.losses import Loss
 from cliproxy.canon.usage import Usage
 from cliproxy.dialects.base import Dialect
 from cliproxy.routing.catalog import Outline
-from cliproxy.routing.pool import Absence, Lease
+from cliproxy.routing.pool import Lease
+from cliproxy.routing.rests import Absence
 from cliproxy.routing.verdict import Verdict
 
 LEFT = 499

@@ -29,26 +29,18 @@ from typing import Literal
 from msgspec import Struct
 
 from cliproxy.routing.catalog import Candidate, Route
-from cliproxy.routing.health import Kept, Rest
 from cliproxy.routing.limits import Limit
+from cliproxy.routing.rests import Absence, Rests
 from cliproxy.routing.session import Session
 from cliproxy.routing.turns import AWAY, LOW, READY, SERVING, SHAKY, Grade, Strategy, Turns
-from cliproxy.routing.verdict import FOREVER, POLICIES, Fault, Source, Verdict
+from cliproxy.routing.verdict import FOREVER, Fault, Verdict
 
 _NOBODY: frozenset[str] = frozenset()
-_PROBE_SECONDS = 10.0
-"""How long one request has an account to itself whose rest is over; then the next may try."""
 _MEMORY_SECONDS = 3600.0
-_SOFT_MEMORY_SECONDS = 60.0
-"""How long a rest that is over still counts as the previous one of a row."""
-_MOST_DOUBLINGS = 16
 _LOW_SECONDS = 300.0
 """How long an account counts as low when nobody says when it is full again."""
-_JITTER = 0.3
-_MOST_STATED_JITTER = 1.0
 
 _MOST_PLACES = 4_000_000
-_MOST_RESTS = 65_536
 _MOST_SESSIONS = 131_072
 _MOST_LOG = 16_384
 
@@ -77,19 +69,6 @@ class Lease(Struct, eq=False, gc=False):
     def is_probe(self) -> bool:
         """Whether it tries if a rest is over."""
         return self.probing_until > 0
-
-
-class Absence(Struct, frozen=True, gc=False):
-    """Why an account was passed over. `model` "" is all of the account; `until` is monotonic seconds, and the end of a try
-    where a request tries at the moment whether the rest is over (`is_tried`)."""
-
-    candidate: Candidate
-    model: str
-    cause: Fault
-    until: float
-    source: Source
-    is_soft: bool = False
-    is_tried: bool = False
 
 
 class Recovery(Struct, frozen=True, gc=False):
@@ -123,19 +102,15 @@ class Pool:
         self.strategy: Strategy = strategy
         self.watermark = 0.0
         self.session_seconds = _MEMORY_SECONDS
-        self._chance = chance
+        self.rests = Rests(chance, self._wake)
         self._on_wake = on_wake
         self._lines: dict[str, _Line] = {}
         self._places = 0
-        self._rests: dict[str, dict[str, Rest]] = {}
-        self._rest_count = 0
-        self._prune_at = 1024
         self._low: dict[str, dict[str, float]] = {}
         self._loads: dict[str, int] = {}
         self._sessions: dict[tuple[bytes, str], tuple[str, float]] = {}
         self._log: list[str] = []
         self._log_start = 0
-        self._changed: set[tuple[str, str]] = set()
 
     # -- leases
 
@@ -158,7 +133,7 @@ class Pool:
             bond = (session.key, route.model)
             if not session.is_new and (candidate := self._bound(line, bond, now, tried)) is not None:
                 return self._lease(candidate, now, "session", bond)
-        is_calm = not self._rests and not self._low
+        is_calm = not self.rests.by_account and not self._low
         end = self._log_start + len(self._log)
         for turns in line.tiers:
             if turns.read != end or not turns.is_whole:
@@ -176,19 +151,19 @@ class Pool:
     def settle(self, lease: Lease, now: float, verdict: Verdict | None = None) -> None:
         """What the upstream said decides about the account. `verdict` None is a success."""
         lease.is_settled = True
-        account, model = lease.candidate.account.id, lease.candidate.model
+        candidate = lease.candidate
+        account = candidate.account.id
         if verdict is None:
             if lease.session is not None:
                 self._bind(lease.session, account, now)
-            rests = self._rests.get(account)
-            if rests:
-                self._forget(account, rests, [key for key in (model, "") if _is_proved(rests.get(key), lease)])
-        elif verdict.scope == "none":
-            self._unclaim(lease, now)
-        else:
-            self._rest(account, "" if verdict.scope == "account" else model, lease, now, verdict)
-            if lease.probing_until:
-                self._unclaim(lease, now)
+            if account in self.rests.by_account:
+                self.rests.prove(candidate, lease.at)
+            return
+        if verdict.scope != "none":
+            key = "" if verdict.scope == "account" else candidate.model
+            self.rests.begin(account, key, lease.at, now, verdict)
+        if lease.is_probe:
+            self.rests.unclaim(candidate, lease.probing_until, now)
 
     def release(self, lease: Lease, now: float) -> None:
         """The request is over. One that was never settled said nothing of its account: the caller left, or the request
@@ -204,30 +179,15 @@ class Pool:
             del self._loads[account]
         if not lease.is_settled:
             lease.is_settled = True
-            self._unclaim(lease, now)
+            if lease.is_probe:
+                self.rests.unclaim(lease.candidate, lease.probing_until, now)
 
     # -- what is known
 
-    @property
-    def is_troubled(self) -> bool:
-        """Whether any account rests, or did of late."""
-        return bool(self._rests)
-
     def standing(self, candidate: Candidate, now: float) -> tuple[Grade, float]:
         """The grade of an account for its model, and until when it holds."""
-        account = candidate.account.id
-        grade, until = READY, 0.0
-        rests = self._rests.get(account)
-        if rests:
-            for key in ("", candidate.model):
-                rest = rests.get(key)
-                if rest is None or rest.until <= rest.started:
-                    continue
-                end = max(rest.until, rest.probing_until)
-                mine = SHAKY if rest.is_soft else AWAY
-                if end > now and mine >= grade:
-                    grade, until = mine, end if mine > grade else max(until, end)
-        if grade == READY and (low := self._low.get(account)):
+        grade, until = self.rests.standing(candidate, now)
+        if grade == READY and (low := self._low.get(candidate.account.id)):
             until = max(low.get("", 0.0), low.get(candidate.model, 0.0))
             if until > now:
                 return LOW, until
@@ -239,7 +199,7 @@ class Pool:
 
     def is_resting(self, candidate: Candidate, now: float) -> bool:
         """Whether it must not be asked now."""
-        return bool(self._rests) and self.standing(candidate, now)[0] == AWAY
+        return bool(self.rests) and self.standing(candidate, now)[0] == AWAY
 
     def serves(self, route: Route, now: float) -> bool:
         """Whether another request could be served now. Afterwards `earliest` is exact."""
@@ -265,24 +225,20 @@ class Pool:
         until, candidate = min(ends, key=lambda end: end[0], default=(FOREVER, None))
         if candidate is None or until == FOREVER:
             return None
-        rests = self.rests(candidate.account.id)
+        rests = self.rests.of(candidate.account.id)
         is_tried = any(rests[key].probing_until > now for key in ("", candidate.model) if key in rests)
         return Recovery(max(until - now, 0.0), is_tried)
 
     def absences(self, route: Route, now: float, most: int = 64) -> list[Absence]:
         """Who is passed over, and why; at most so many. Costs nothing where everybody is ready."""
-        if not self._rests:
+        if not self.rests:
             return []
         line = self._line(route)
         if line.only is not None:
             absent = iter((line.only,))
         else:
             absent = (candidate for turns in line.tiers for candidate in turns.absent(most))
-        return [absence for candidate in islice(absent, most) if (absence := self._absence(candidate, now))]
-
-    def rests(self, account: str) -> Mapping[str, Rest]:
-        """The rests of an account by model, "" for all of it; those that are over too, as long as they are remembered."""
-        return self._rests.get(account) or {}
+        return [absence for candidate in islice(absent, most) if (absence := self.rests.absence(candidate, now))]
 
     def low_until(self, account: str) -> float:
         """Until when the account counts as low on allowance; 0 when it does not."""
@@ -295,10 +251,7 @@ class Pool:
         all of them."""
         if causes is None and self._low.pop(account, None) is not None:
             self._wake(account)
-        rests = self._rests.get(account, {})
-        ended = [model for model, rest in rests.items() if causes is None or rest.cause in causes]
-        self._forget(account, rests, ended)
-        return frozenset(ended)
+        return self.rests.end(account, causes)
 
     def mark(self, account: str, key: str, now: float, told: Iterable[Limit]) -> None:
         """Note whether an account is low: the lowest of its allowances decides, until that is full again. `key` is a model,
@@ -318,31 +271,6 @@ class Pool:
         marks[key] = until
         if is_earlier:
             self._wake(account)
-
-    def take_changed(self) -> set[tuple[str, str]]:
-        """The keys (account, model) of rests that changed or went since the last call."""
-        changed, self._changed = self._changed, set()
-        return changed
-
-    def kept(self, key: tuple[str, str], now: float, now_at: float) -> Kept | None:
-        """A rest in epoch seconds, to be kept beyond this process; None when there is none worth it."""
-        account, model = key
-        rest = self._rests.get(account, {}).get(model)
-        if rest is None or rest.until <= rest.started:
-            return None
-        until_at = None if rest.until == FOREVER else now_at + rest.until - now
-        started_at = now_at + rest.started - now
-        return Kept(
-            account, model, rest.cause, rest.source, rest.status, rest.evidence, started_at, until_at, rest.count,
-            rest.probes,
-        )  # fmt: skip
-
-    def restore(self, kept: Kept, now: float, now_at: float) -> None:
-        """Take a rest over from an earlier process."""
-        until = FOREVER if kept.until_at is None else now + kept.until_at - now_at
-        started = min(now + kept.started_at - now_at, until - 1e-6)
-        rest = Rest(kept.cause, kept.source, kept.status, kept.evidence, started, until, kept.count, kept.probes)
-        self._keep(kept.account, kept.model, rest, now)
 
     # -- choosing
 
@@ -385,7 +313,7 @@ class Pool:
     def _the_only(self, candidate: Candidate, now: float, tried: Set[str]) -> Lease | None:
         if candidate.account.id in tried:
             return None
-        grade = self.standing(candidate, now)[0] if self._rests or self._low else READY
+        grade = self.standing(candidate, now)[0] if self.rests.by_account or self._low else READY
         return None if grade == AWAY else self._lease(candidate, now, _REASONS[grade], None)
 
     def _lease(self, candidate: Candidate, now: float, why: Why, bond: tuple[bytes, str] | None) -> Lease:
@@ -394,29 +322,9 @@ class Pool:
         lease = Lease(candidate, now, why, bond)
         if self._low and account in self._low:
             self._lift(account, now)
-        rests = self._rests.get(account)
-        if rests:
-            self._claim(lease, rests, now)
+        if account in self.rests.by_account:
+            lease.probing_until = self.rests.claim(candidate, now)
         return lease
-
-    def _claim(self, lease: Lease, rests: dict[str, Rest], now: float) -> None:
-        """The request that finds a rest over tries alone."""
-        for key in (lease.candidate.model, ""):
-            rest = rests.get(key)
-            if rest is not None and rest.started < rest.until <= now and rest.probing_until <= now:
-                rest.probing_until = lease.probing_until = now + _PROBE_SECONDS
-                rest.probes += 1
-
-    def _unclaim(self, lease: Lease, now: float) -> None:
-        if not lease.probing_until:
-            return
-        rests = self._rests.get(lease.candidate.account.id, {})
-        for key in (lease.candidate.model, ""):
-            rest = rests.get(key)
-            if rest is not None and rest.probing_until == lease.probing_until:
-                rest.probing_until = 0.0
-                if rest.until <= now:
-                    self._wake(lease.candidate.account.id)
 
     # -- sessions
 
@@ -427,106 +335,6 @@ class Pool:
         sessions[bond] = (account, now + self.session_seconds)
         if len(sessions) > _MOST_SESSIONS:
             del sessions[next(iter(sessions))]
-
-    # -- rests
-
-    def _rest(self, account: str, key: str, lease: Lease, now: float, verdict: Verdict) -> None:
-        policy = POLICIES[verdict.fault]
-        before = self._rests.get(account, {}).get(key)
-        if before is not None and policy.is_soft and not before.is_soft and before.until > before.started:
-            return  # a vendor that fails says nothing of a quota: that one is still to be tried, by one request
-        if before is not None and lease.at < before.started and (policy.is_soft or not before.is_soft):
-            self._lengthen(account, key, before, now, verdict)
-            return
-        count = 1
-        if before is not None and _is_of_a_row(before, verdict.fault, now):
-            count += before.count
-        is_stated = verdict.wait is not None
-        if verdict.wait is not None:
-            seconds = min(verdict.wait, policy.longest_rest) if policy.is_soft else verdict.wait
-            seconds += self._chance() * min(_MOST_STATED_JITTER, seconds / 50) if seconds != FOREVER else 0.0
-        else:
-            doublings = min(count - 1 - policy.is_soft, _MOST_DOUBLINGS)
-            seconds = policy.first_rest * 2**doublings if doublings >= 0 else 0.0
-            seconds = min(seconds * (1 + _JITTER * (self._chance() - 0.5)), policy.longest_rest)
-        rest = Rest(
-            verdict.fault,
-            verdict.source if is_stated else "guess",
-            verdict.problem.status,
-            verdict.evidence,
-            now,
-            now + seconds,
-            count,
-            0 if before is None else before.probes,
-        )
-        self._keep(account, key, rest, now)
-        if before is not None and max(before.until, before.probing_until) > rest.until:
-            self._wake(account)
-
-    def _lengthen(self, account: str, key: str, rest: Rest, now: float, verdict: Verdict) -> None:
-        """A fault of a request that was under way when the rest began: no news, but for a time that a guess lacks, or
-        that is later."""
-        if verdict.wait is None or POLICIES[verdict.fault].is_soft or rest.is_soft:
-            return
-        until = now + verdict.wait
-        if rest.source == "guess" or until > rest.until:
-            rest.cause, rest.source, rest.until = verdict.fault, verdict.source, until
-            rest.status, rest.evidence = verdict.problem.status, verdict.evidence
-            self._changed.add((account, key))
-            self._wake(account)
-
-    def _keep(self, account: str, key: str, rest: Rest, now: float) -> None:
-        rests = self._rests.setdefault(account, {})
-        self._rest_count += key not in rests
-        rests[key] = rest
-        self._changed.add((account, key))
-        if self._rest_count > self._prune_at:
-            self._prune(now)
-
-    def _forget(self, account: str, rests: Mapping[str, Rest], keys: Iterable[str]) -> None:
-        """`rests` are those of the account."""
-        mine = self._rests.get(account)
-        if mine is None or not keys:
-            return
-        for key in keys:
-            if mine.pop(key, None) is not None:
-                self._rest_count -= 1
-                self._changed.add((account, key))
-        if not mine:
-            del self._rests[account]
-        self._wake(account)
-
-    def _prune(self, now: float) -> None:
-        """Drop what was over long ago; beyond the bound also the oldest. Amortized: the next look is at twice as many."""
-        for account, rests in list(self._rests.items()):
-            for key, rest in list(rests.items()):
-                if rest.until + _MEMORY_SECONDS <= now:
-                    self._drop(account, key)
-        for account in list(self._rests):
-            if self._rest_count <= _MOST_RESTS:
-                break
-            for key in list(self._rests[account]):
-                self._drop(account, key)
-            self._wake(account)
-        self._prune_at = max(1024, min(2 * self._rest_count, _MOST_RESTS + 1024))
-
-    def _drop(self, account: str, key: str) -> None:
-        rests = self._rests[account]
-        del rests[key]
-        self._rest_count -= 1
-        self._changed.add((account, key))
-        if not rests:
-            del self._rests[account]
-
-    def _absence(self, candidate: Candidate, now: float) -> Absence | None:
-        worst: Absence | None = None
-        for key, rest in self.rests(candidate.account.id).items():
-            if key in ("", candidate.model) and rest.until > rest.started:
-                end = max(rest.until, rest.probing_until)
-                if end > now and (worst is None or (not rest.is_soft, end) > (not worst.is_soft, worst.until)):
-                    is_tried = rest.probing_until > now
-                    worst = Absence(candidate, key, rest.cause, end, rest.source, rest.is_soft, is_tried)
-        return worst
 
     # -- allowances
 
@@ -553,7 +361,6 @@ class Pool:
 
 
 _REASONS: Mapping[Grade, Why] = {READY: "turn", LOW: "low", SHAKY: "shaky"}
-_SOFT_FAULTS: frozenset[Fault] = frozenset(fault for fault, policy in POLICIES.items() if policy.is_soft)
 
 
 def _only(route: Route, strategy: Strategy) -> Candidate | None:
@@ -571,15 +378,3 @@ def _of(line: _Line, accounts: Iterable[str]) -> Iterator[Candidate]:
             place = turns.tier.places.get(account)
             if place is not None:
                 yield turns.tier.candidates[place]
-
-
-def _is_proved(rest: Rest | None, lease: Lease) -> bool:
-    """Whether a success says that the rest is over: the request was sent after it had begun."""
-    return rest is not None and rest.started <= lease.at
-
-
-def _is_of_a_row(before: Rest, fault: Fault, now: float) -> bool:
-    """Whether a fault is the next one after `before`: of the same kind, and not long after."""
-    if fault in _SOFT_FAULTS:
-        return before.cause in _SOFT_FAULTS and before.until + _SOFT_MEMORY_SECONDS > now
-    return before.cause == fault and before.until + _MEMORY_SECONDS > now

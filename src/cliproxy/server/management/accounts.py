@@ -181,7 +181,7 @@ def _state(plane: Plane, member: Member) -> State:
 
 def _facts(plane: Plane, member: Member) -> Facts:
     pool = plane.runtime.pool
-    rests = pool.rests(member.id)
+    rests = pool.rests.of(member.id)
     problem, is_useless = problem_of(plane.accounts, member)
     return Facts(
         {served.name for served in _served(member.account)} if rests and member.account is not None else (),

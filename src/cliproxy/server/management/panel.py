@@ -100,7 +100,7 @@ def _reset_all(plane: Plane) -> Answer:
 def _woken(plane: Plane, name: str, account: Account | None) -> tuple[int, list[str]]:
     """How many rests and marks of low allowance were on and are ended, and the models that the account rested for."""
     pool, now = plane.runtime.pool, plane.runtime.monotonic()
-    ended = sum(is_on(rest, now) for rest in pool.rests(name).values()) + (pool.low_until(name) > now)
+    ended = sum(is_on(rest, now) for rest in pool.rests.of(name).values()) + (pool.low_until(name) > now)
     rested = pool.wake(name)
     if "" in rested and account is not None:
         return ended, [served.name for served in account.serves]
