@@ -1,10 +1,12 @@
 """How long accounts rest, who tries whether a rest is over, and which conversation goes where, over real sockets."""
 
 import collections
+import itertools
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import openai
 import pytest
 from plain import CALLERS, CHAT, MESSAGES, VENDORS, Gateways, config, post
 
@@ -157,6 +159,27 @@ def test_a_conversation_moves_on_with_its_accounts_limit(vendors, start):
 
     assert [answer.status for answer in answers] == [200, 200]
     assert asked(vendors) == [A, A, B, B]
+
+
+@pytest.mark.parametrize("vendor", ["anthropic", "openai-chat", "openai-responses", "gemini"])
+def test_a_conversation_without_a_name_is_known_by_how_it_began(vendor, vendors, start):
+    serving = start(config(vendors.url, vendor, [A, B, C]))
+    with openai.OpenAI(base_url=f"{serving.url}/v1", api_key="test-key", max_retries=0) as client:
+
+        def say(*texts: str) -> None:
+            roles = itertools.cycle(("user", "assistant"))
+            client.chat.completions.create(
+                model=VENDORS[vendor],
+                messages=[{"role": role, "content": text} for role, text in zip(roles, texts, strict=False)],
+            )
+
+        for name in ("one", "two", "three"):
+            say(name)
+        for name in ("three", "one", "two"):
+            say(name, f"echo: {name}", "go on")
+
+    keys = asked(vendors)
+    assert keys == [A, B, C, C, A, B]
 
 
 def test_without_affinity_everybody_takes_turns(vendors, start):

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from cliproxy.dialects import anthropic, gemini, gemini_cli, openai_chat, openai_completions, openai_responses
 from cliproxy.dialects.base import Dialect
-from cliproxy.gateway.affinity import session_of
+from cliproxy.gateway.affinity import Bindings, may_follow, session_of
+from cliproxy.routing.accounts import Account, Served
+from cliproxy.routing.catalog import Catalog
+from cliproxy.routing.pool import Pool
 from cliproxy.routing.session import Session
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -48,7 +51,11 @@ TALK: Turns = [
 
 
 def found(dialect: Dialect, body: Body, *headers: tuple[bytes, bytes]) -> Session | None:
-    return session_of(dialect, ((b"user-agent", b"test"), *headers), json.dumps(body).encode())
+    """What may not be followed by the quick look is not to be followed by the thorough one."""
+    lines, data = ((b"user-agent", b"test"), *headers), json.dumps(body).encode()
+    known = session_of(dialect, lines, data)
+    assert may_follow(dialect, lines, data) or known is None or known.is_new
+    return known
 
 
 def session(dialect: Dialect, body: Body, *headers: tuple[bytes, bytes]) -> Session:
@@ -503,3 +510,54 @@ def test_no_request_raises_and_the_same_request_has_the_same_key(fields):
     for body in (json.dumps(fields).encode(), json.dumps({"request": fields}).encode()):
         for dialect in DIALECTS:
             assert session_of(dialect, (), body) == session_of(dialect, (), body)
+
+
+# ---- conversations that begin ---------------------------------------------------------------------------------------
+
+
+def route():
+    accounts = [Account(name, "p", name, serves=(Served("m", "m"),)) for name in "abc"]
+    found = Catalog(accounts).find("m")
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(("dialect", "spoken"), SPOKEN)
+def test_the_second_turn_finds_whoever_answered_the_first(dialect, spoken):
+    pool = Pool()
+    bindings = Bindings(pool, lambda: 0.0)
+    for _ in range(2):
+        lease = pool.acquire(route(), 0.0)
+        assert lease is not None
+    bindings.begin(dialect, json.dumps(spoken(TALK[:1])).encode(), lease, "m")
+
+    bindings.settle()
+    later = pool.acquire(route(), 1.0, session=session(dialect, spoken(TALK[:3])))
+
+    assert later is not None
+    assert (later.candidate.account.id, later.why) == ("b", "session")
+
+
+def test_what_waits_to_be_told_apart_is_bounded():
+    pool = Pool()
+    bindings = Bindings(pool, lambda: 0.0)
+    lease = pool.acquire(route(), 0.0)
+    assert lease is not None
+    for number in range(1000):
+        bindings.begin(CHAT, json.dumps(in_chat([("user", f"question {number}")])).encode(), lease, "m")
+        assert len(bindings._waiting) < 64
+    bindings.begin(CHAT, json.dumps(in_chat([("user", "x" * 20_000)])).encode(), lease, "m")
+
+    assert not bindings._waiting
+
+
+def test_a_body_that_cannot_be_read_binds_nothing():
+    pool = Pool()
+    bindings = Bindings(pool, lambda: 0.0)
+    lease = pool.acquire(route(), 0.0)
+    assert lease is not None
+    bindings.begin(CHAT, b"{", lease, "m")
+
+    bindings.settle()
+
+    assert not pool._sessions

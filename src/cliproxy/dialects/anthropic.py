@@ -2095,6 +2095,7 @@ class Anthropic:
     stream_type = b"text/event-stream; charset=utf-8"
     keepalive = b": keepalive\n\n"
     is_framed = True
+    follow_signs: tuple[bytes, ...] = (b'"assistant"', b'"user_id"')
     shows_reasoning = True
     model_paths: tuple[tuple[str, ...], ...] = (("model",), ("message", "model"))
 

@@ -113,6 +113,8 @@ class Dialect(Protocol):
     """Bytes that mean nothing and are safe at any point between frames, even before the first."""
     is_framed: bool
     """Streams are event streams; otherwise one JSON array, written piecemeal."""
+    follow_signs: tuple[bytes, ...]
+    """Where none of these stands in a body, it neither names its conversation nor holds an answer of the model."""
     shows_reasoning: bool
     """A caller who asks for reasoning and does not say whether to see it expects to see it."""
 

@@ -1537,6 +1537,7 @@ class Gemini:
     stream_type = b"text/event-stream; charset=utf-8"
     keepalive = b"\n"
     is_framed = True
+    follow_signs: tuple[bytes, ...] = (b'"model"', b'"function"', b'"session_id"', b'"sessionId"')
     shows_reasoning = False
     model_paths = (("modelVersion",),)
 

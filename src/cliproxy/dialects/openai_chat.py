@@ -1712,6 +1712,7 @@ class OpenAIChat:
     model_paths: tuple[tuple[str, ...], ...] = (("model",),)
     keepalive = b": keepalive\n\n"
     is_framed = True
+    follow_signs: tuple[bytes, ...] = (b'"assistant"', b'"tool"', b'"function"', b'"prompt_cache_key"')
     shows_reasoning = True
     fit = Fit(NAME, "openai", has_result_media=False, media=frozenset({"image", "audio", "document"}))
 

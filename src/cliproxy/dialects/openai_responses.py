@@ -1998,6 +1998,14 @@ class OpenAIResponses:
     stream_type = b"text/event-stream; charset=utf-8"
     keepalive = b": keepalive\n\n"
     is_framed = True
+    follow_signs: tuple[bytes, ...] = (
+        b'"assistant"',
+        b"_call",
+        b'"reasoning"',
+        b'"item_reference"',
+        b'"prompt_cache_key"',
+        b'"conversation"',
+    )
     shows_reasoning = False
     model_paths: tuple[tuple[str, ...], ...] = (("model",), ("response", "model"))
 

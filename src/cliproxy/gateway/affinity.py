@@ -6,13 +6,14 @@ nothing else.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 from msgspec import Raw
 
 from cliproxy.canon.errors import CallerFault
 from cliproxy.dialects.base import Dialect, Opening
+from cliproxy.routing.pool import Lease, Pool
 from cliproxy.routing.session import Session
 from cliproxy.wire.http import Headers
 
@@ -35,7 +36,40 @@ _PIECES = 16
 """Openings whose last pieces agree in length, head and tail are taken for one: a key costs the same however much was
 said. The last ones, since what a user said stands behind the instructions."""
 
+_AT_ONCE = 64
+_LONG_BYTES = 16 * 1024
+
 _parts = msgspec.json.Decoder(list[dict[str, Raw] | str])
+
+
+class Bindings:
+    """Conversations that begin: which account answered the first message. Telling them apart takes longer than serving a
+    small request, so a few dozen are told at once, and before anybody looks for one."""
+
+    def __init__(self, pool: Pool, monotonic: Callable[[], float]) -> None:
+        self._pool = pool
+        self._monotonic = monotonic
+        self._waiting: list[tuple[Dialect, bytes, Lease, str]] = []
+
+    def begin(self, dialect: Dialect, body: bytes, lease: Lease, model: str) -> None:
+        """`model` is its public name."""
+        self._waiting.append((dialect, body, lease, model))
+        if len(self._waiting) >= _AT_ONCE or len(body) > _LONG_BYTES:
+            self.settle()
+
+    def settle(self) -> None:
+        """Afterwards every conversation that has begun can be followed."""
+        waiting, self._waiting = self._waiting, []
+        for dialect, body, lease, model in waiting:
+            if (session := session_of(dialect, (), body)) is not None:
+                self._pool.bind((session.key, model), lease.candidate.account.id, self._monotonic())
+
+
+def may_follow(dialect: Dialect, headers: Headers, body: bytes) -> bool:
+    """Whether anything says that there was an earlier request of the same conversation, or may have been one."""
+    if any(sign in body for sign in dialect.follow_signs):
+        return True
+    return any(name in _NAMING for name, _ in headers)
 
 
 def session_of(dialect: Dialect, headers: Headers, body: bytes) -> Session | None:

@@ -11,6 +11,7 @@ import contextlib
 import logging
 
 from cliproxy.canon.errors import GatewayError, ModelNotFound
+from cliproxy.gateway.affinity import may_follow
 from cliproxy.gateway.asking import Attempt, Failure, timing
 from cliproxy.gateway.attempts import OVERALL_SECONDS, Attempts
 from cliproxy.gateway.calls import Call
@@ -118,7 +119,7 @@ async def _attempted(
     """`may_wait`: for accounts that rest; where there is another model to be served instead, that comes first."""
     pool, tally, now = runtime.pool, call.tally, runtime.monotonic()
     tally.routes += (route.outline,)
-    session = _session(snapshot, call, route)
+    session, begins = _session(runtime, snapshot, call, route)
     attempts: Attempts | None = None  # most requests are served by whom they ask first, and need no budget
     while True:
         lease = attempts.next(pool, now) if attempts else pool.acquire(route, now, session=session)
@@ -140,6 +141,8 @@ async def _attempted(
         attempt = Attempt(runtime, snapshot, call, exchange, lease, keepalive, now)
         try:
             await attempt.run()
+            if begins:
+                runtime.bindings.begin(call.dialect, call.body, lease, route.model)
             return
         except Failure as failure:
             now = runtime.monotonic()
@@ -154,12 +157,16 @@ async def _attempted(
             pool.release(lease, now if lease.is_settled else runtime.monotonic())
 
 
-def _session(snapshot: Snapshot, call: Call, route: Route) -> Session | None:
-    """The conversation, where there is a choice between accounts."""
+def _session(runtime: Runtime, snapshot: Snapshot, call: Call, route: Route) -> tuple[Session | None, bool]:
+    """The conversation, where there is a choice between accounts; and whether it may begin here, so that only who
+    answers is to be remembered."""
     tiers = route.tiers
     if not snapshot.config.routing.session_affinity or (len(tiers) == 1 and len(tiers[0].candidates) == 1):
-        return None
-    return call.session
+        return None, False
+    if not may_follow(call.dialect, call.headers, call.body):
+        return None, True
+    runtime.bindings.settle()
+    return call.session, False
 
 
 def _note(call: Call, lease: Lease, verdict: Verdict) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Set
 from typing import Protocol
 
 from cliproxy.config.schema import Config
+from cliproxy.gateway.affinity import Bindings
 from cliproxy.gateway.allowances import Allowances
 from cliproxy.gateway.decisions import Decisions
 from cliproxy.gateway.logins import Logins, NoLogins
@@ -75,6 +76,7 @@ class Runtime:
         self.snapshot: Snapshot = compile_snapshot(config, self.providers, self.proxies, self.listings)
         self.pool = Pool(config.routing.strategy, self.random.random, self._woke)
         self.allowances = Allowances(self.pool, monotonic, epoch)
+        self.bindings = Bindings(self.pool, monotonic)
         self._waiting: dict[asyncio.Future[None], None] = {}
         self._follow_routing(config)
 

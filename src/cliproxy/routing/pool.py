@@ -155,7 +155,7 @@ class Pool:
         account = candidate.account.id
         if verdict is None:
             if lease.session is not None:
-                self._bind(lease.session, account, now)
+                self.bind(lease.session, account, now)
             if account in self.rests.by_account:
                 self.rests.prove(candidate, lease.at)
             return
@@ -272,6 +272,15 @@ class Pool:
         if is_earlier:
             self._wake(account)
 
+    def bind(self, bond: tuple[bytes, str], account: str, now: float) -> None:
+        """The account has answered a conversation, whose key and model `bond` is. The latest stands last, so that the first
+        is the one to let go."""
+        sessions = self._sessions
+        sessions.pop(bond, None)
+        sessions[bond] = (account, now + self.session_seconds)
+        if len(sessions) > _MOST_SESSIONS:
+            del sessions[next(iter(sessions))]
+
     # -- choosing
 
     def _line(self, route: Route) -> _Line:
@@ -325,16 +334,6 @@ class Pool:
         if account in self.rests.by_account:
             lease.probing_until = self.rests.claim(candidate, now)
         return lease
-
-    # -- sessions
-
-    def _bind(self, bond: tuple[bytes, str], account: str, now: float) -> None:
-        """The latest stands last, so that the first is the one to let go."""
-        sessions = self._sessions
-        sessions.pop(bond, None)
-        sessions[bond] = (account, now + self.session_seconds)
-        if len(sessions) > _MOST_SESSIONS:
-            del sessions[next(iter(sessions))]
 
     # -- allowances
 
