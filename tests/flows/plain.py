@@ -251,4 +251,4 @@ class Gateways:
 
     def let_go(self) -> None:
         for serving in self._started:
-            serving._gateway.stop()
+            serving.let_go()

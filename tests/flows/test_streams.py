@@ -211,6 +211,65 @@ def _has_reason(caller, answer) -> bool:
     return caller is CHAT and any(c.get("finish_reason") for e in answer.events for c in e.get("choices") or ())
 
 
+CITY = '{"city":"' + "Llanfairpwllgwyngyll" * 4 + '"}'
+
+
+def calling(caller, model: str) -> bytes:
+    """A request that is answered with a call of a tool."""
+    text, schema = f"call get_weather {CITY}", {"type": "object", "properties": {"city": {"type": "string"}}}
+    turns = {"messages": [{"role": "user", "content": text}]}
+    body: dict[str, object] = {"stream": True, "model": model}
+    if caller is RESPONSES:
+        body |= {
+            "input": text,
+            "tools": [{"type": "function", "name": "get_weather", "parameters": schema, "strict": False}],
+        }
+    elif caller is MESSAGES:
+        body |= turns | {"max_tokens": 900, "tools": [{"name": "get_weather", "input_schema": schema}]}
+    else:
+        body |= turns | {"tools": [{"type": "function", "function": {"name": "get_weather", "parameters": schema}}]}
+    return json.dumps(body).encode()
+
+
+def arguments(caller, events) -> str:
+    """What came of the call's arguments."""
+    if caller is RESPONSES:
+        pieces = [event["delta"] for event in events if event["type"] == "response.function_call_arguments.delta"]
+    elif caller is MESSAGES:
+        pieces = [event["delta"].get("partial_json", "") for event in events if event["type"] == "content_block_delta"]
+    else:
+        calls = [
+            call for event in events for one in event.get("choices", ()) for call in one["delta"].get("tool_calls", ())
+        ]
+        pieces = [call["function"].get("arguments", "") for call in calls]
+    return "".join(pieces).replace(" ", "")
+
+
+@each_vendor
+@pytest.mark.parametrize("caller", [CHAT, MESSAGES, RESPONSES], ids=lambda caller: caller.name)
+def test_a_call_that_is_open_when_the_stream_breaks_is_not_closed_for_it(caller, vendor, vendors, served):
+    seen = set()
+    for after in range(1, 30):
+        vendors.reset()
+        vendors.script(Rule(cut_after=after, cut_inside=True))
+        model = VENDORS[vendor]
+        answer = post(served.url, caller.address(model, stream=True), calling(caller, model), caller.headers)
+        if answer.status != 200:
+            continue
+        if not caller.errors(answer):
+            break
+        assert len(caller.errors(answer)) == 1, answer.body
+        assert caller.errors(answer)[0] == answer.events[-1]
+        assert CITY.startswith(arguments(caller, answer.events)), answer.body
+        assert b"[DONE]" not in answer.body
+        assert b"message_stop" not in answer.body
+        assert b"response.completed" not in answer.body
+        seen.add(arguments(caller, answer.events))
+
+    assert arguments(caller, answer.events) == CITY, (after, answer.body[-600:])
+    assert seen or vendor == "gemini"  # its calls come in one piece
+
+
 @each_vendor
 @each_caller
 def test_a_cut_behind_the_end_is_a_clean_end(caller, vendor, vendors, served):

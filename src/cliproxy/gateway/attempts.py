@@ -69,7 +69,8 @@ _REASONS: dict[Fault, str] = {
 
 
 class Attempts:
-    """`began` is when the request came. `may_wait`: for accounts that rest. `told` are headers that go with what is told in the end."""
+    """`began` is when the request came. `may_wait`: for accounts that rest. `told` are headers that go with what is told in
+    the end."""
 
     def __init__(
         self, config: Config, route: Route, began: float, session: Session | None = None, *, may_wait: bool = True
@@ -208,7 +209,7 @@ def _resting(pool: Pool, route: Route, now: float) -> GatewayError:
     for cause, count in causes.items():
         reasons[_REASONS.get(cause, "out of service")] += count
     told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-    when = "" if wait is None else f" The first may be asked again in {wait:.0f} s."
+    when = "" if wait is None else f" Please try again in {wait:.0f}s."
     if not _QUOTA.isdisjoint(causes):
         return RateLimited(f"All accounts for `{route.model}` are resting: {told}.{when}", retry_after=wait)
     return NoAccount(f"All accounts for `{route.model}` are out of service: {told}.{when}", retry_after=wait)
