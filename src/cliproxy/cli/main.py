@@ -1,7 +1,7 @@
 """The entry point: which command was meant, and how it ends.
 
-Exit codes: 0 done, or stopped by a first signal; 1 the configuration, the start, a demo or a login is at fault (stderr
-says why); 2 wrong usage; 130 interrupted (128 + signal for a second signal while `serve` is stopping, 143 for a login that
+Exit codes: 0 done, or stopped by a first signal; 1 the configuration, the start, a demo, a login or what was to be
+translated is at fault (stderr says why); 2 wrong usage; 130 interrupted (128 + signal for a second signal while `serve` is stopping, 143 for a login that
 is terminated).
 
 Commands are loaded when they are asked for, the one exception to "no imports inside functions": serving must not pay,
@@ -24,6 +24,7 @@ _COMMANDS = {
     "login": "cliproxy.cli.login:login",
     "validate": "cliproxy.cli.validate:validate",
     "simulate": "cliproxy.cli.simulate:simulate",
+    "translate": "cliproxy.cli.translate:translate",
 }
 
 # The Go program's logins, each a flag of its own.

@@ -60,7 +60,7 @@ class Member(Struct, frozen=True, gc=False):
 
 
 def members(plane: Plane) -> dict[str, Member]:
-    """All accounts by id. Looks at the folder of credential files: not for the event loop."""
+    """All accounts by id. Thousands of them take a while: not for the event loop."""
     runtime, snapshot = plane.runtime, plane.runtime.snapshot
     plain_from = len(snapshot.config.gemini_api_key)
     found = {
