@@ -271,6 +271,7 @@ class Config(Struct, frozen=True, kw_only=True, rename="kebab"):
     state_dir: Text = ""
     debug: bool = False
     request_log: bool = False
+    show_losses: bool = False
     logging_to_file: bool = False
 
     api_keys: tuple[ClientKey, ...] = ()

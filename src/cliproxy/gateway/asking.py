@@ -10,9 +10,11 @@ Invariants:
 
 import asyncio
 import logging
+import re
 from typing import NoReturn
 
 from cliproxy.canon.errors import Problem, UpstreamFault, UpstreamTimeout
+from cliproxy.canon.losses import Loss
 from cliproxy.dialects.base import Echo
 from cliproxy.gateway.bridge import (
     Flow,
@@ -42,6 +44,8 @@ _MAX_ANSWER_BYTES = 256 * 1024 * 1024
 _MAX_ERROR_BYTES = 1024 * 1024
 _MAX_HELD_BYTES = 1024 * 1024
 _JSON: Headers = ((b"content-type", b"application/json"),)
+_MOST_LOSSES, _MOST_LOSSES_BYTES = 50, 2048
+_UNFIT = re.compile(r"[^\x20-\x7e]")
 _WAITS = frozenset({b"retry-after", b"retry-after-ms"})
 _TOLD = _WAITS | {b"request-id", b"x-should-retry", b"openai-processing-ms"}
 _TOLD_PREFIXES = (b"x-ratelimit-", b"anthropic-ratelimit-", b"x-codex-")
@@ -209,13 +213,17 @@ class Attempt:
         tally.status = 200
 
     def _answers(self, answer: UpstreamAnswer, prepared: Prepared) -> Headers:
-        """The account has answered well, as far as one can tell by now. What the caller may hear of its limits."""
+        """The account has answered well, as far as one can tell by now. What the caller hears of its limits, and of what
+        translation lost."""
         self.settle(None)
         upstream = self.upstream
         told = _told(answer.headers)
         if told and upstream.provider.limit_prefixes:
             self.runtime.allowances.answered(upstream, self.lease.candidate.model, answer.headers)
-        return told if prepared.is_native else ()
+        told = told if prepared.is_native else ()
+        if prepared.losses and self.snapshot.config.show_losses:
+            return (*told, _losses(prepared.losses))
+        return told
 
     def _answered(self, answer: UpstreamAnswer, prepared: Prepared, body: bytes) -> tuple[bytes, Counted]:
         """The caller's body, and its counts. Raises UpstreamFault when the upstream's is no complete answer."""
@@ -346,6 +354,12 @@ def timing(tally: Tally, now: float) -> tuple[bytes, bytes]:
 def _told(headers: Headers) -> Headers:
     """What an upstream says of limits, for callers that understand its words."""
     return tuple(pair for pair in headers if pair[0] in _TOLD or pair[0].startswith(_TOLD_PREFIXES))
+
+
+def _losses(losses: tuple[Loss, ...]) -> tuple[bytes, bytes]:
+    """`sampling.top_k=dropped, tools.web_search=emulated`. Paths may hold names that callers chose."""
+    told = ", ".join(f"{loss.path}={loss.action}" for loss in losses[:_MOST_LOSSES])
+    return b"x-cliproxy-losses", _UNFIT.sub("?", told)[:_MOST_LOSSES_BYTES].encode()
 
 
 def _is_event_stream(headers: Headers) -> bool:

@@ -25,6 +25,7 @@ _STRANGE_TO_ACCOUNTS = frozenset(
         "state_dir",
         "debug",
         "request_log",
+        "show_losses",
         "logging_to_file",
         "api_keys",
         "allow_unauthenticated",
