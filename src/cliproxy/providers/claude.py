@@ -39,12 +39,12 @@ from cliproxy.providers.signs import (
     Table,
     Wait,
     both,
-    last_to_return,
     limited,
     login,
     opening,
     quoted,
     status,
+    used_up,
 )
 from cliproxy.routing.limits import Limit
 from cliproxy.routing.verdict import Scope, Verdict
@@ -242,20 +242,7 @@ def _plan_reset(seen: Seen) -> float | None:
     return None if full is None else full.resets_in
 
 
-def _used_up(seen: Seen) -> Limit | None:
-    return last_to_return(limits(seen.headers, seen.now_at))
-
-
-def _is_used_up(seen: Seen) -> str:
-    limit = _used_up(seen)
-    return quoted(f"anthropic-ratelimit-{limit.name}-remaining: 0") if limit is not None else ""
-
-
-def _reset_of_used_up(seen: Seen) -> float | None:
-    limit = _used_up(seen)
-    return None if limit is None else limit.resets_in
-
-
+_IS_USED_UP, _RESET = used_up(limits, "anthropic-ratelimit-{}-remaining: 0")
 _PLAN_WAITS = (Wait("header", _plan_reset), RETRY_AFTER)
 _CLOSED = opening("this organization has been disabled", "this account has been disabled")
 TABLE: Table = (
@@ -265,7 +252,7 @@ TABLE: Table = (
     Row(both(status(403), opening("oauth token has been revoked")), "auth", "account", kind="unauthenticated"),
     Row(both(limited, _plan_is_used_up("account")), "exhausted", "account", waits=_PLAN_WAITS),
     Row(both(limited, _plan_is_used_up("model")), "exhausted", "model", waits=_PLAN_WAITS),
-    Row(both(limited, _is_used_up), "quota", "account", waits=(RETRY_AFTER, Wait("header", _reset_of_used_up))),
+    Row(both(limited, _IS_USED_UP), "quota", "account", waits=(RETRY_AFTER, _RESET)),
     *COMMON,
 )
 """A purse that is empty, and an organization that is closed, come as a plain 400."""

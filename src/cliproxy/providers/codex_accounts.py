@@ -29,14 +29,13 @@ from cliproxy.providers.signs import (
     Row,
     Seen,
     Table,
-    Wait,
     both,
     kind,
-    last_to_return,
     limited,
     quoted,
     said,
     status,
+    used_up,
 )
 from cliproxy.routing.accounts import Served
 from cliproxy.routing.limits import Limit
@@ -145,21 +144,6 @@ def _number(fields: dict[bytes, bytes], name: bytes) -> float | None:
 # ---- verdicts -------------------------------------------------------------------------------------------------------
 
 
-def _full(seen: Seen) -> Limit | None:
-    return last_to_return(_limits(seen.headers, seen.now_at))
-
-
-def _is_full(seen: Seen) -> str:
-    """A window of the plan is used up, and says when it begins anew."""
-    window = _full(seen)
-    return quoted(f"x-codex-{window.name}-used-percent: 100") if window is not None else ""
-
-
-def _end_of_full(seen: Seen) -> float | None:
-    window = _full(seen)
-    return None if window is None else window.resets_in
-
-
 def _not_in_plan(seen: Seen) -> str:
     return quoted(_NOT_IN_PLAN) if _LACKS_MODEL.match(seen.problem.message) else ""
 
@@ -170,7 +154,7 @@ def _is_short(seen: Seen) -> str:
     return "a wait" if stated else ""
 
 
-_WINDOW_END = Wait("header", _end_of_full)
+_IS_FULL, _WINDOW_END = used_up(_limits, "x-codex-{}-used-percent: 100")
 _TABLE: Table = (
     Row(
         both(status(400), _not_in_plan),
@@ -188,7 +172,7 @@ _TABLE: Table = (
     ),
     Row(said(*EMPTY_PURSE), "billing", "account", status=429),
     Row(both(_is_short, kind("rate_limit")), "quota", "model", status=429),
-    Row(both(limited, _is_full), "exhausted", "account", waits=(_WINDOW_END,), status=429),
+    Row(both(limited, _IS_FULL), "exhausted", "account", waits=(_WINDOW_END,), status=429),
     Row(kind("rate_limit"), "quota", "model", status=429),  # a model that is at its limit comes as a 400
     *openai_like.TABLE,
 )

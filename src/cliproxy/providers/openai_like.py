@@ -20,9 +20,8 @@ from cliproxy.providers.signs import (
     Wait,
     both,
     kind,
-    last_to_return,
-    quoted,
     said,
+    used_up,
 )
 from cliproxy.routing.limits import Limit
 from cliproxy.wire.http import Headers, HttpRequest
@@ -89,32 +88,16 @@ def share(remaining: float | None, total: float | None) -> float | None:
 # ---- verdicts -------------------------------------------------------------------------------------------------------
 
 
-def _used_up(seen: Seen) -> Limit | None:
-    return last_to_return(limits(seen.headers, seen.now_at))
-
-
-def _is_used_up(seen: Seen) -> str:
-    """The headers name an allowance that is at nothing, and when it is full again."""
-    limit = _used_up(seen)
-    return quoted(f"x-ratelimit-remaining-{limit.name}: 0") if limit is not None else ""
-
-
-def _reset_of_used_up(seen: Seen) -> float | None:
-    limit = _used_up(seen)
-    return None if limit is None else limit.resets_in
-
-
 def _resets_at(seen: Seen) -> float | None:
     match = _RESETS_AT.search(seen.body)
     return None if match is None else until(match[1], seen.at)
 
 
+_IS_USED_UP, _RESET = used_up(limits, "x-ratelimit-remaining-{}: 0")
 PLAN_RESET = (IN_BODY, Wait("body", _resets_at))
 TABLE: Table = (
     Row(said("usage_limit_reached"), "exhausted", "account", waits=(*PLAN_RESET, RETRY_AFTER)),
-    Row(
-        both(kind("rate_limit"), _is_used_up), "quota", "model", waits=(RETRY_AFTER, Wait("header", _reset_of_used_up))
-    ),
+    Row(both(kind("rate_limit"), _IS_USED_UP), "quota", "model", waits=(RETRY_AFTER, _RESET)),
     Row(kind("rate_limit"), "quota", "model", waits=(RETRY_AFTER, *PLAN_RESET)),
     *COMMON,
 )

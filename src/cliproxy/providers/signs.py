@@ -150,10 +150,24 @@ def _unquoted(message: str) -> str:
 limited = kind("rate_limit", "quota")
 
 
-def last_to_return(limits: Iterable[Limit]) -> Limit | None:
-    """Of those that are used up and say when they are full again, the one that takes the longest."""
-    empty = (limit for limit in limits if limit.resets_in and (limit.remaining == 0 or limit.left == 0))
-    return max(empty, key=lambda limit: limit.resets_in or 0.0, default=None)
+def used_up(limits: Callable[[Headers, float], Iterable[Limit]], evidence: str) -> tuple[Sign, Wait]:
+    """That the headers name an allowance which is at nothing and say when it is full again, and the wait for that: of
+    several the longest. `limits` reads them; `evidence` has `{}` for the allowance's name."""
+
+    def last(seen: Seen) -> Limit | None:
+        told = limits(seen.headers, seen.now_at)
+        empty = (limit for limit in told if limit.resets_in and (limit.remaining == 0 or limit.left == 0))
+        return max(empty, key=lambda limit: limit.resets_in or 0.0, default=None)
+
+    def sign(seen: Seen) -> str:
+        limit = last(seen)
+        return "" if limit is None else quoted(evidence.format(limit.name))
+
+    def wait(seen: Seen) -> float | None:
+        limit = last(seen)
+        return None if limit is None else limit.resets_in
+
+    return sign, Wait("header", wait)
 
 
 def _challenged(seen: Seen) -> str:

@@ -157,11 +157,6 @@ class Turns:
         """Whether nobody has left the ready."""
         return not self._away and not self._worse
 
-    @property
-    def ready(self) -> int:
-        """How many are ready, as far as anybody has looked."""
-        return self._grades.count(READY)
-
     def turns(self) -> Iterator[tuple[str, int]]:
         places = zip(self.tier.candidates, self._turns, self._grades, strict=True)
         return ((one.account.id, max(turn, self.turn) if grade else turn) for one, turn, grade in places)
