@@ -96,7 +96,7 @@ def test_a_limit_inside_a_stream_counts_like_one_with_a_status(stream, vendors, 
     serving = start(config(vendors.url, "openai-responses", [A, B]))
     caller = BY_NAME["openai-responses"]
 
-    first = caller.ask(serving.url, VENDORS["openai-responses"], stream=True)
+    first = caller.ask(serving.url, VENDORS["openai-responses"], stream=stream)
     later = [caller.ask(serving.url, VENDORS["openai-responses"], stream=stream) for _ in range(3)]
 
     assert {answer.status for answer in (first, *later)} == {200}

@@ -190,6 +190,12 @@ class Attempt:
         runtime.allowances.refused(upstream, self.lease.candidate.model, refusal.headers, refusal.body)
         return Failure(told_without(verdict, self.secret), refusal.headers)
 
+    def _broken(self, problem: Problem, headers: Headers) -> Failure:
+        """An answer that began as a success is none: by the vendor's own word inside of it, or as we find it."""
+        if problem.native:
+            return self._judged(Refusal(problem, headers, problem.native))
+        return self._failure(problem, headers)
+
     def _failure(self, problem: Problem, headers: Headers = ()) -> Failure:
         problem = without_secret(problem, self.secret)
         return Failure(verdict_of(problem, headers, self.runtime.epoch()), headers)
@@ -205,7 +211,7 @@ class Attempt:
         try:
             body, counted = self._answered(answer, prepared, await answer.read(_MAX_ANSWER_BYTES))
         except UpstreamFault as error:
-            raise self._failure(error.problem, answer.headers) from error
+            raise self._broken(error.problem, answer.headers) from error
         told = self._answers(answer, prepared)
         tally = self.call.tally
         tally.answer = counted
@@ -295,9 +301,7 @@ class Attempt:
                 piece = await answer.piece()
                 out = flow.feed(piece) if piece else flow.close()
                 if (problem := flow.problem) is not None and not flow.has_content:
-                    if not problem.native:
-                        raise self._failure(problem, answer.headers)
-                    raise self._judged(Refusal(problem, answer.headers, problem.native))
+                    raise self._broken(problem, answer.headers)
                 held.append(out)
                 size += len(out)
                 if not piece:
